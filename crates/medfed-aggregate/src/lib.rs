@@ -1,0 +1,1 @@
+//! Aggregation of site updates into a global model.

@@ -1,0 +1,1 @@
+//! The configuration: parsing, checking, overriding, schema.

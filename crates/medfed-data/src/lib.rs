@@ -1,0 +1,1 @@
+//! Scans in: archives, folders, manifests, synthetic radiographs; sites, splits, batches.

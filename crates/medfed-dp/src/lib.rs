@@ -1,0 +1,1 @@
+//! The differential privacy plan: noise, accountants, the durable ledger.

@@ -1,0 +1,1 @@
+//! Network descriptions and the CPU executor: forward, backward, per-unit norms, clipped sums.

@@ -1,0 +1,1 @@
+//! SQLite store: runs, rounds, metrics, ledger; content-addressed model files.
