@@ -1,0 +1,139 @@
+//! Privacy units of one hospital, and the batches drawn from them.
+//!
+//! What enters: image indices of a hospital's training set. What leaves:
+//! [`Batch`]es of whole units. [`Units::poisson`] is the only sampling whose amplification the
+//! accountants know; [`ShuffledBatches`] are for training without privacy.
+
+use std::collections::HashMap;
+
+use medfed_types::{Batch, SamplingRate, SecretRng, SimulationRng};
+use rand::Rng;
+use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
+
+use crate::dataset::Dataset;
+
+/// Whom the guarantee protects: adding or removing one of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnitKind {
+    /// One image.
+    Image,
+    /// All images of one patient at one hospital; an image of an unknown patient is a unit by itself.
+    Patient,
+}
+
+/// The privacy units of one hospital's training set, each one or more images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Units {
+    images: Vec<u32>,
+    /// `starts[u]..starts[u + 1]` are the positions of unit `u` in `images`.
+    starts: Vec<u32>,
+}
+
+impl Units {
+    /// Groups the images `indices` of `dataset`. Units are in the order in which they first occur.
+    ///
+    /// # Panics
+    ///
+    /// If `unit` is [`UnitKind::Patient`] and an index is not in the data set.
+    pub fn new(dataset: &Dataset, indices: &[u32], unit: UnitKind) -> Self {
+        let mut groups: Vec<Vec<u32>> = Vec::new();
+        let mut known: HashMap<&str, usize> = HashMap::new();
+        for &index in indices {
+            let patient = match unit {
+                UnitKind::Image => None,
+                UnitKind::Patient => dataset.scans()[index as usize].patient.as_deref(),
+            };
+            let group = patient.map_or(groups.len(), |patient| *known.entry(patient).or_insert(groups.len()));
+            match groups.get_mut(group) {
+                Some(images) => images.push(index),
+                None => groups.push(vec![index]),
+            }
+        }
+        let mut units = Self { images: Vec::with_capacity(indices.len()), starts: vec![0] };
+        for group in groups {
+            units.images.extend(group);
+            units.starts.push(units.images.len() as u32);
+        }
+        units
+    }
+
+    /// Number of units.
+    pub fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The images of unit `unit`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such unit.
+    pub fn unit(&self, unit: usize) -> &[u32] {
+        &self.images[self.starts[unit] as usize..self.starts[unit + 1] as usize]
+    }
+
+    /// All images, unit after unit.
+    pub fn images(&self) -> &[u32] {
+        &self.images
+    }
+
+    /// A Poisson sample: each unit joins with probability `rate`, independently of all others.
+    ///
+    /// One 64-bit integer per unit is compared with the rate in units of 2⁻⁶⁴, rounded *down*, so the
+    /// probability is exact or smaller by less than 2⁻⁶⁴; a smaller rate costs less privacy. Skipping
+    /// ahead by geometric gaps would need logarithms, whose rounding moves the probabilities.
+    pub fn poisson(&self, rate: SamplingRate, rng: &mut SecretRng) -> Batch {
+        // 2⁶⁴ · 1.0 does not fit 64 bits; in 128 bits a rate of 1 takes every unit.
+        let threshold = (rate.get() * 18_446_744_073_709_551_616.0) as u128;
+        let drawn = (0..self.len()).filter(|_| u128::from(rng.next_u64()) < threshold);
+        self.batch(drawn)
+    }
+
+    fn batch(&self, units: impl Iterator<Item = usize>) -> Batch {
+        Batch::of_units(units.map(|unit| self.unit(unit)))
+            .expect("every unit was made from at least one image")
+    }
+}
+
+/// One epoch without privacy: every unit once, in random order, in batches of `batch_size` units; the
+/// last batch may be smaller.
+#[derive(Debug)]
+pub struct ShuffledBatches<'a> {
+    units: &'a Units,
+    order: Vec<usize>,
+    next: usize,
+    batch_size: std::num::NonZeroUsize,
+}
+
+impl<'a> ShuffledBatches<'a> {
+    /// Draws the epoch's order.
+    pub fn new(units: &'a Units, batch_size: std::num::NonZeroUsize, rng: &mut SimulationRng) -> Self {
+        let mut order: Vec<usize> = (0..units.len()).collect();
+        order.shuffle(rng);
+        Self { units, order, next: 0, batch_size }
+    }
+}
+
+impl Iterator for ShuffledBatches<'_> {
+    type Item = Batch;
+
+    fn next(&mut self) -> Option<Batch> {
+        let end = self.order.len().min(self.next.saturating_add(self.batch_size.get()));
+        let batch = (self.next < end).then(|| self.units.batch(self.order[self.next..end].iter().copied()));
+        self.next = end;
+        batch
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = (self.order.len() - self.next).div_ceil(self.batch_size.get());
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for ShuffledBatches<'_> {}
