@@ -1,1 +1,5 @@
 //! The configuration: parsing, checking, overriding, schema.
+
+pub mod section;
+
+pub use section::Sections;
