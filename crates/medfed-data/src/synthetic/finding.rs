@@ -1,0 +1,99 @@
+//! What is wrong: consolidation of part of a lung, and an enlarged heart.
+//!
+//! Each has a severity z in standard deviations, positive in patients who have it and negative in those
+//! who do not ([`Severity`]); the picture follows from z alone, so the overlap of the classes is the
+//! overlap of two normal distributions.
+
+use super::anatomy::{Anatomy, normal};
+use super::canvas::{Layer, Point, Profile, Texture, View};
+use super::thorax::lung_depth;
+use medfed_types::SimulationRng;
+use rand::RngExt;
+
+/// Severities of the two findings in one radiograph.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Severity {
+    pub(super) pneumonia: f32,
+    pub(super) cardiomegaly: f32,
+}
+
+impl Severity {
+    /// Draws severities around ±`separation`/2 (standard deviation 1): `+` for the finding that is there.
+    pub(super) fn draw(pneumonia: bool, cardiomegaly: bool, separation: f32, rng: &mut SimulationRng) -> Self {
+        let mut z = |present: bool| normal(rng) + if present { 0.5 } else { -0.5 } * separation;
+        Self { pneumonia: z(pneumonia), cardiomegaly: z(cardiomegaly) }
+    }
+
+    /// The cardiothoracic ratio: 0.53 at z = 0, 0.035 more for each standard deviation.
+    pub(super) fn cardiothoracic_ratio(self) -> f32 {
+        (0.53 + 0.035 * self.cardiomegaly).clamp(0.36, 0.74)
+    }
+
+    /// Share of the air that the consolidation replaces where it is densest.
+    fn opacity(self) -> f32 {
+        0.85 / (1.0 + (-(self.pneumonia - 0.5) * 1.7).exp())
+    }
+}
+
+/// A patch of consolidated lung.
+#[derive(Debug)]
+pub(super) struct Consolidation {
+    centre: Point,
+    radii: Point,
+    opacity: f32,
+    /// Height of the fissure that bounds it below, where it fills an upper lobe.
+    fissure: Option<f32>,
+    patches: Texture,
+    /// Bronchi that still hold air.
+    bronchi: Option<Layer>,
+}
+
+impl Consolidation {
+    /// Draws a patch somewhere in the lungs; `None` where it would be too faint to see.
+    pub(super) fn draw(a: &Anatomy, severity: Severity, view: View, rng: &mut SimulationRng) -> Option<Self> {
+        let side = if rng.random_bool(0.55) { -1.0 } else { 1.0 };
+        let lower = rng.random_bool(0.65);
+        let fissured = !lower && rng.random_bool(0.4);
+        let centre = [
+            a.midline + side * a.cage * rng.random_range(0.38..0.68),
+            if lower { rng.random_range(0.08..0.34) } else { rng.random_range(-0.45..-0.15) },
+        ];
+        let size = 0.17 + 0.035 * severity.pneumonia.clamp(-1.0, 3.0);
+        let radii = [size * rng.random_range(0.8..1.3), size * rng.random_range(0.8..1.3)];
+        let patches = Texture(rng.random());
+        let tilt = rng.random_range(-0.3..0.3);
+        let opacity = severity.opacity();
+        if opacity < 0.02 {
+            return None;
+        }
+        let bronchi = (opacity > 0.25).then(|| {
+            let mut layer = Layer::new(view);
+            for spread in [-0.5, -0.15, 0.2, 0.55] {
+                let end = [centre[0] + side * radii[0] * 0.7, centre[1] + radii[1] * (spread + tilt)];
+                let start = [a.midline + side * 0.16, 0.4 * centre[1] + 0.1 * spread];
+                layer.stroke(&[start, end], [0.011, 0.004], [0.9, 0.5], Profile::Tube);
+            }
+            layer
+        });
+        let fissure = fissured.then_some(centre[1] + 0.35 * radii[1]);
+        Some(Self { centre, radii, opacity, fissure, patches, bronchi })
+    }
+
+    /// Share of the air replaced at `p`, which is pixel `index`.
+    pub(super) fn at(&self, a: &Anatomy, p: Point, index: usize) -> f32 {
+        let (u, v) = ((p[0] - self.centre[0]) / self.radii[0], (p[1] - self.centre[1]) / self.radii[1]);
+        let r2 = u * u + v * v;
+        if r2 > 7.0 || lung_depth(a, p).0 < -0.05 {
+            return 0.0;
+        }
+        let cloud = 0.75 + 0.6 * self.patches.at(p, 11.0, 3);
+        let mut share = self.opacity * (1.35 * (-0.6 * r2).exp() * cloud).clamp(0.0, 1.0);
+        if let Some(fissure) = self.fissure {
+            share *= ((fissure - p[1]) / 0.02 + 0.5).clamp(0.15, 1.0);
+        }
+        if let Some(bronchi) = &self.bronchi {
+            share *= 1.0 - 0.55 * bronchi.values[index];
+        }
+        share
+    }
+}
