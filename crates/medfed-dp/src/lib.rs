@@ -1,1 +1,15 @@
 //! The differential privacy plan: noise, accountants, the durable ledger.
+//!
+//! A clipped sum enters, a noised sum leaves, and in between a step of it is paid for:
+//! [`DpPlan`] binds what is protected, the clipping, the sampling, the noise and the budget; a
+//! [`Ledger`] records a round durably and hands out one [`PaidStep`] for each step that fits the
+//! budget; [`DpPlan::add_noise`] consumes a clipped sum and a paid step and returns a [`NoisedSum`],
+//! the only sum that may leave the hospital.
+
+pub mod error;
+pub mod ledger;
+pub mod plan;
+
+pub use error::{DpError, EntryProblem};
+pub use ledger::{Grant, Ledger, LedgerStorage, PaidStep, RoundRequest};
+pub use plan::{DpPlan, ExpectedBatchSize, PlanTerms, PrivacyUnit};

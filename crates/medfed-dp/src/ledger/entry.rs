@@ -1,0 +1,198 @@
+//! One entry: fixed-length binary, little endian, so that its digest has one meaning.
+//!
+//! `format ‖ previous ‖ round ‖ steps asked ‖ steps granted ‖ unit ‖ secure ‖ accountant ‖ rate ‖ noise ‖
+//! clip ‖ expected batch size ‖ delta ‖ budget ‖ inputs ‖ digest`, where the digest is the SHA-256 of all
+//! bytes before it.
+
+use crate::accountant::{Accountant, Phase};
+use crate::error::EntryProblem;
+use crate::ledger::RoundRequest;
+use crate::plan::{ExpectedBatchSize, PlanTerms, PrivacyUnit};
+use medfed_types::{ClipNorm, Delta, Epsilon, NoiseMultiplier, RoundId, RunId, SamplingRate, SiteId};
+use sha2::{Digest as _, Sha256};
+
+pub(crate) type Digest = [u8; 32];
+
+const FORMAT: u8 = 1;
+const BODY: usize = 1 + 32 + 4 + 8 + 8 + 3 + 6 * 8 + 32;
+/// Bytes of an encoded entry.
+pub(crate) const LENGTH: usize = BODY + 32;
+
+/// What the first entry of a run's and site's ledger continues.
+pub(crate) fn genesis(run: &RunId, site: &SiteId) -> Digest {
+    let mut hash = Sha256::new_with_prefix(b"medfed ledger v1\0");
+    for name in [run.as_str(), site.as_str()] {
+        hash.update((name.len() as u64).to_le_bytes());
+        hash.update(name);
+    }
+    hash.finalize().into()
+}
+
+/// A paid round.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Entry {
+    pub(crate) previous: Digest,
+    pub(crate) round: RoundId,
+    pub(crate) asked: u64,
+    pub(crate) granted: u64,
+    pub(crate) unit: PrivacyUnit,
+    pub(crate) secure_mode: bool,
+    pub(crate) accountant: Accountant,
+    pub(crate) rate: SamplingRate,
+    pub(crate) noise: NoiseMultiplier,
+    pub(crate) clip: ClipNorm,
+    pub(crate) expected_batch_size: ExpectedBatchSize,
+    pub(crate) delta: Delta,
+    pub(crate) budget: Epsilon,
+    pub(crate) inputs: [u8; 32],
+    pub(crate) digest: Digest,
+}
+
+impl Entry {
+    /// The entry after `previous`.
+    pub(crate) fn new(previous: Digest, terms: &PlanTerms, request: RoundRequest, granted: u64) -> Self {
+        let mut entry = Self {
+            previous,
+            round: request.round,
+            asked: request.steps.get(),
+            granted,
+            unit: terms.unit,
+            secure_mode: terms.secure_mode,
+            accountant: terms.accountant,
+            rate: terms.rate,
+            noise: terms.noise,
+            clip: terms.clip,
+            expected_batch_size: terms.expected_batch_size,
+            delta: terms.delta,
+            budget: terms.budget,
+            inputs: request.inputs,
+            digest: [0; 32],
+        };
+        entry.digest = Sha256::digest(entry.body()).into();
+        entry
+    }
+
+    /// What the entry adds to the history.
+    pub(crate) fn phase(&self) -> Phase {
+        Phase { rate: self.rate, noise: self.noise, steps: self.granted }
+    }
+
+    /// The first part in which another request for the same round differs, in words.
+    pub(crate) fn difference(&self, terms: &PlanTerms, request: RoundRequest) -> Option<&'static str> {
+        let asked = Self::new(self.previous, terms, request, self.granted);
+        [
+            (self.unit != asked.unit, "privacy unit"),
+            (self.rate != asked.rate, "sampling rate"),
+            (self.noise != asked.noise, "noise multiplier"),
+            (self.clip != asked.clip, "clipping norm"),
+            (self.expected_batch_size != asked.expected_batch_size, "expected batch size"),
+            (self.secure_mode != asked.secure_mode, "secure mode"),
+            (self.asked != asked.asked, "number of steps"),
+            (self.inputs != asked.inputs, "start (parameters, settings or data)"),
+        ]
+        .iter()
+        .find_map(|(differs, what)| differs.then_some(*what))
+    }
+
+    /// The record that is stored.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut record = self.body();
+        record.extend_from_slice(&self.digest);
+        record
+    }
+
+    /// Reads a record and checks its digest and every range.
+    pub(crate) fn decode(record: &[u8]) -> Result<Self, EntryProblem> {
+        if let Some(found) = record.first().copied().filter(|format| *format != FORMAT) {
+            return Err(EntryProblem::Format { found });
+        }
+        let length = || EntryProblem::Length { expected: LENGTH, found: record.len() };
+        let (body, digest) = record.split_at_checked(BODY).ok_or_else(length)?;
+        let digest: Digest = digest.try_into().map_err(|_| length())?;
+        if Digest::from(Sha256::digest(body)) != digest {
+            return Err(EntryProblem::Digest);
+        }
+        let range = |field| EntryProblem::Range { field };
+        let mut fields = Fields(&body[1..]);
+        let entry = Self {
+            previous: fields.take(),
+            round: RoundId(u32::from_le_bytes(fields.take())),
+            asked: u64::from_le_bytes(fields.take()),
+            granted: u64::from_le_bytes(fields.take()),
+            unit: match fields.take() {
+                [0] => PrivacyUnit::Image,
+                [1] => PrivacyUnit::Patient,
+                _ => return Err(range("its unit")),
+            },
+            secure_mode: match fields.take() {
+                [0] => false,
+                [1] => true,
+                _ => return Err(range("its secure mode")),
+            },
+            accountant: match fields.take() {
+                [0] => Accountant::Pld,
+                [1] => Accountant::Rdp,
+                _ => return Err(range("its accountant")),
+            },
+            rate: SamplingRate::new(fields.real()).map_err(|_| range("its sampling rate"))?,
+            noise: NoiseMultiplier::new(fields.real()).map_err(|_| range("its noise multiplier"))?,
+            clip: ClipNorm::new(fields.real()).map_err(|_| range("its clipping norm"))?,
+            expected_batch_size: ExpectedBatchSize::new(fields.real())
+                .map_err(|_| range("its expected batch size"))?,
+            delta: Delta::new(fields.real()).map_err(|_| range("its delta"))?,
+            budget: Epsilon::new(fields.real()).map_err(|_| range("its budget"))?,
+            inputs: fields.take(),
+            digest,
+        };
+        if entry.granted == 0 || entry.granted > entry.asked {
+            return Err(range("its steps"));
+        }
+        Ok(entry)
+    }
+
+    /// Everything before the digest.
+    fn body(&self) -> Vec<u8> {
+        let mut body = Vec::with_capacity(LENGTH);
+        body.push(FORMAT);
+        body.extend_from_slice(&self.previous);
+        body.extend_from_slice(&self.round.0.to_le_bytes());
+        body.extend_from_slice(&self.asked.to_le_bytes());
+        body.extend_from_slice(&self.granted.to_le_bytes());
+        body.push(match self.unit {
+            PrivacyUnit::Image => 0,
+            PrivacyUnit::Patient => 1,
+        });
+        body.push(u8::from(self.secure_mode));
+        body.push(match self.accountant {
+            Accountant::Pld => 0,
+            Accountant::Rdp => 1,
+        });
+        for real in [
+            self.rate.get(),
+            self.noise.get(),
+            self.clip.get(),
+            self.expected_batch_size.get(),
+            self.delta.get(),
+            self.budget.get(),
+        ] {
+            body.extend_from_slice(&real.to_le_bytes());
+        }
+        body.extend_from_slice(&self.inputs);
+        body
+    }
+}
+
+/// The rest of a body whose length was checked.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let (field, rest) = self.0.split_first_chunk().expect("BODY is the sum of all fields' lengths");
+        self.0 = rest;
+        *field
+    }
+
+    fn real(&mut self) -> f64 {
+        f64::from_le_bytes(self.take())
+    }
+}

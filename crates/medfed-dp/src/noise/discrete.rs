@@ -1,0 +1,192 @@
+//! The discrete Gaussian N_ℤ(0, σ²), exactly: P(x) ∝ exp(−x²/(2σ²)) over all integers x.
+//!
+//! σ = p/q is rational, and the sampler uses integers and random bits only: no floating point, no
+//! truncation, no approximation. The normal distribution is taken apart as in Karney 2016 ("Sampling
+//! exactly from the normal distribution", algorithm D for the discrete case): x = ±(k + a/p)σ with a
+//! whole number of standard deviations k and the rest a/p, 0 ≤ a < p. Acceptance needs coins that show
+//! heads with probability exp(−r), r rational; they are those of Canonne, Kamath, Steinke 2020
+//! (algorithm 1), made of coins with a rational probability, which compare a random binary fraction
+//! with the probability word by word until they differ.
+//!
+//! The number of random words that a sample takes depends on the sample: the running time of a step
+//! tells something about its noise to whoever can measure it. `docs/pitfalls.md` grades this.
+
+use medfed_types::SecretRng;
+use rand::rand_core::{Infallible, TryRng};
+use std::num::NonZeroU64;
+
+/// Sampler of the discrete Gaussian with the standard deviation parameter σ = p/q.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DiscreteGaussian {
+    p: u64,
+    q: u64,
+    /// ⌈p/q⌉: candidates per standard deviation.
+    width: u64,
+}
+
+impl DiscreteGaussian {
+    /// σ = `numerator`/`denominator`.
+    pub(crate) fn new(numerator: NonZeroU64, denominator: NonZeroU64) -> Self {
+        let (p, q) = (numerator.get(), denominator.get());
+        Self { p, q, width: p.div_ceil(q) }
+    }
+
+    /// One sample.
+    pub(crate) fn sample(&self, rng: &mut Words) -> i64 {
+        loop {
+            if let Some(x) = self.attempt(rng) {
+                return x;
+            }
+        }
+    }
+
+    /// Algorithm D, steps D1 to D8; `None` is its "go back to step D1".
+    #[inline]
+    fn attempt(&self, rng: &mut Words) -> Option<i64> {
+        // D1: k ≥ 0 with probability ∝ exp(−k/2). D2: keep it with probability exp(−k(k−1)/2).
+        let mut k = 0u64;
+        while rng.exp_minus_half() {
+            k += 1;
+        }
+        for _ in 0..k * k.saturating_sub(1) {
+            if !rng.exp_minus_half() {
+                return None;
+            }
+        }
+        // D3: a sign. D4: the candidate i = ⌈kσ⌉ + j for a uniform j < ⌈σ⌉, of which a/p = i/σ − k is the
+        // part beyond k standard deviations.
+        let negative = rng.coin(1, 2);
+        let kp = u128::from(k) * u128::from(self.p);
+        let i = kp.div_ceil(u128::from(self.q)) + u128::from(rng.below(self.width));
+        let a = i * u128::from(self.q) - kp;
+        // D5: beyond the interval of k. D6: zero has one sign.
+        if a >= u128::from(self.p) || (i == 0 && negative) {
+            return None;
+        }
+        // D7: keep it with probability exp(−x(2k + x)/2) for x = a/p: k coins of exp(−x), one of exp(−x²/2).
+        let a = a as u64;
+        for _ in 0..k {
+            if !rng.exp_minus(|rng| rng.coin(a, self.p)) {
+                return None;
+            }
+        }
+        if !rng.exp_minus(|rng| rng.coin(1, 2) && rng.coin(a, self.p) && rng.coin(a, self.p)) {
+            return None;
+        }
+        // D8. A sample fits: for σ below 2^57 it is beyond i64 with a probability below exp(-2000).
+        let i = i64::try_from(i).ok()?;
+        Some(if negative { -i } else { i })
+    }
+}
+
+/// Random words from a [`SecretRng`], drawn a block at a time, and exact coins made of them.
+pub(crate) struct Words {
+    rng: SecretRng,
+    block: [u64; Self::BLOCK],
+    used: usize,
+}
+
+impl std::fmt::Debug for Words {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("<redacted>")
+    }
+}
+
+impl Words {
+    const BLOCK: usize = 128;
+
+    /// Takes the words from `rng`.
+    pub(crate) fn new(rng: SecretRng) -> Self {
+        Self { rng, block: [0; Self::BLOCK], used: Self::BLOCK }
+    }
+
+    #[inline]
+    fn word(&mut self) -> u64 {
+        if self.used == Self::BLOCK {
+            self.refill();
+        }
+        let word = self.block[self.used];
+        self.used += 1;
+        word
+    }
+
+    #[inline(never)]
+    fn refill(&mut self) {
+        let mut bytes = [0; 8 * Self::BLOCK];
+        let Ok(()) = self.rng.try_fill_bytes(&mut bytes);
+        for (word, bytes) in self.block.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        self.used = 0;
+    }
+
+    /// True with probability exactly `numerator`/`denominator`, at most 1.
+    ///
+    /// A uniform real in [0, 1) is compared with the probability, 64 binary digits at a time.
+    #[inline]
+    fn coin(&mut self, numerator: u64, denominator: u64) -> bool {
+        let mut rest = numerator;
+        if rest >= denominator {
+            return true;
+        }
+        loop {
+            let scaled = u128::from(rest) << 64;
+            let digits = (scaled / u128::from(denominator)) as u64;
+            let word = self.word();
+            if word != digits {
+                return word < digits;
+            }
+            rest = (scaled % u128::from(denominator)) as u64;
+        }
+    }
+
+    /// Uniform in `0..bound`, `bound` at least 1 (Lemire 2019: a multiplication, and a rejection).
+    #[inline]
+    fn below(&mut self, bound: u64) -> u64 {
+        loop {
+            let product = u128::from(self.word()) * u128::from(bound);
+            let low = product as u64;
+            // The exact threshold 2^64 mod bound costs a division; it is below `bound`.
+            if low >= bound || low >= bound.wrapping_neg() % bound {
+                return (product >> 64) as u64;
+            }
+        }
+    }
+
+    /// True with probability exp(−r), where `coin` is true with probability r ≤ 1.
+    ///
+    /// Canonne, Kamath, Steinke 2020, algorithm 1: toss coins of r/1, r/2, r/3, … until one fails; the
+    /// number of the failing one is odd with probability exp(−r).
+    #[inline]
+    fn exp_minus(&mut self, mut coin: impl FnMut(&mut Self) -> bool) -> bool {
+        let mut number = 1;
+        while coin(self) && self.coin(1, number) {
+            number += 1;
+        }
+        number % 2 == 1
+    }
+
+    /// True with probability exp(−1/2).
+    #[inline]
+    fn exp_minus_half(&mut self) -> bool {
+        self.exp_minus(|rng| rng.coin(1, 2))
+    }
+}
+
+impl TryRng for Words {
+    type Error = Infallible;
+    #[inline]
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        Ok(self.word() as u32)
+    }
+    #[inline]
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        Ok(self.word())
+    }
+    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Infallible> {
+        for chunk in out.chunks_mut(8) {
+            chunk.copy_from_slice(&self.word().to_le_bytes()[..chunk.len()]);
+        }
+        Ok(())
+    }
+}
