@@ -167,16 +167,24 @@ impl SecureNoise {
         Self { grid, sampler: DiscreteGaussian::new(deviation, NonZeroU64::MIN) }
     }
 
+    /// Standard deviation of the noise, in units of the sum.
+    #[cfg(test)]
+    fn deviation(self) -> f64 {
+        self.sampler.deviation() * self.grid
+    }
+
+    /// The nearest number of grid steps: exact up to 2^53 and saturating beyond, which brings
+    /// neighbours no further apart.
+    fn quantise(self, value: f32) -> i64 {
+        (f64::from(value) / self.grid).round_ties_even() as i64
+    }
+
     fn add(self, values: &mut [f32], key: &SecretKey) {
-        let Self { grid, sampler } = self;
-        let per_grid = 1.0 / grid;
         values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
             let mut rng = Words::new(key.generator("discrete gaussian noise", &[chunk as u64]));
             for value in values {
-                // Exact up to 2^53 and saturating beyond: clamping brings neighbours no further apart.
-                let steps = (f64::from(*value) * per_grid).round_ties_even() as i64;
-                let noised = steps.saturating_add(sampler.sample(&mut rng));
-                *value = (noised as f64 * grid) as f32;
+                let noised = self.quantise(*value).saturating_add(self.sampler.sample(&mut rng));
+                *value = (noised as f64 * self.grid) as f32;
             }
         });
     }
@@ -186,3 +194,6 @@ impl SecureNoise {
 fn power_of_two_below(value: f64) -> f64 {
     f64::from_bits(value.to_bits() & (0x7ff << 52))
 }
+
+#[cfg(test)]
+mod tests;

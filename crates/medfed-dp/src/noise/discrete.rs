@@ -5,8 +5,8 @@
 //! exactly from the normal distribution", algorithm D for the discrete case): x = ±(k + a/p)σ with a
 //! whole number of standard deviations k and the rest a/p, 0 ≤ a < p. Acceptance needs coins that show
 //! heads with probability exp(−r), r rational; they are those of Canonne, Kamath, Steinke 2020
-//! (algorithm 1), made of coins with a rational probability, which compare a random binary fraction
-//! with the probability word by word until they differ.
+//! (algorithm 1), made of coins with a rational probability, which compare a uniform integer below the
+//! denominator with the numerator.
 //!
 //! The number of random words that a sample takes depends on the sample: the running time of a step
 //! tells something about its noise to whoever can measure it. `docs/pitfalls.md` grades this.
@@ -29,6 +29,12 @@ impl DiscreteGaussian {
     pub(crate) fn new(numerator: NonZeroU64, denominator: NonZeroU64) -> Self {
         let (p, q) = (numerator.get(), denominator.get());
         Self { p, q, width: p.div_ceil(q) }
+    }
+
+    /// σ.
+    #[cfg(test)]
+    pub(crate) fn deviation(self) -> f64 {
+        self.p as f64 / self.q as f64
     }
 
     /// One sample.
@@ -120,26 +126,6 @@ impl Words {
         self.used = 0;
     }
 
-    /// True with probability exactly `numerator`/`denominator`, at most 1.
-    ///
-    /// A uniform real in [0, 1) is compared with the probability, 64 binary digits at a time.
-    #[inline]
-    fn coin(&mut self, numerator: u64, denominator: u64) -> bool {
-        let mut rest = numerator;
-        if rest >= denominator {
-            return true;
-        }
-        loop {
-            let scaled = u128::from(rest) << 64;
-            let digits = (scaled / u128::from(denominator)) as u64;
-            let word = self.word();
-            if word != digits {
-                return word < digits;
-            }
-            rest = (scaled % u128::from(denominator)) as u64;
-        }
-    }
-
     /// Uniform in `0..bound`, `bound` at least 1 (Lemire 2019: a multiplication, and a rejection).
     #[inline]
     fn below(&mut self, bound: u64) -> u64 {
@@ -151,6 +137,12 @@ impl Words {
                 return (product >> 64) as u64;
             }
         }
+    }
+
+    /// True with probability exactly `numerator`/`denominator`, at most 1; `denominator` is not 0.
+    #[inline]
+    fn coin(&mut self, numerator: u64, denominator: u64) -> bool {
+        self.below(denominator) < numerator
     }
 
     /// True with probability exp(−r), where `coin` is true with probability r ≤ 1.
@@ -188,5 +180,71 @@ impl TryRng for Words {
             chunk.copy_from_slice(&self.word().to_le_bytes()[..chunk.len()]);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use medfed_types::SecretKey;
+
+    fn words(stream: u64) -> Words {
+        Words::new(SecretKey::from_bytes([9; 32]).generator("test", &[stream]))
+    }
+
+    fn sampler(p: u64, q: u64) -> DiscreteGaussian {
+        DiscreteGaussian::new(NonZeroU64::new(p).unwrap(), NonZeroU64::new(q).unwrap())
+    }
+
+    /// Chi-square over all integers that are expected at least 10 times, the tails in one cell each. By
+    /// Wilson and Hilferty's approximation, a sound sampler fails with probability 1e-6.
+    #[test]
+    fn samples_follow_the_exact_probabilities() {
+        const N: usize = 200_000;
+        for (stream, (p, q)) in [(3u64, 10u64), (1, 1), (7, 5), (10, 1), (1000, 1)].into_iter().enumerate() {
+            let sampler = sampler(p, q);
+            let sigma = sampler.deviation();
+            let weight = |x: i64| (-(x as f64 / sigma).powi(2) / 2.0).exp();
+            let reach = (12.0 * sigma).ceil() as i64 + 5;
+            let total: f64 = (-reach..=reach).map(weight).sum();
+            let last = (0..reach).take_while(|x| weight(*x) / total * N as f64 >= 10.0).count() as i64 - 1;
+            let mut counts = vec![0u32; 2 * last as usize + 3];
+            let mut rng = words(stream as u64);
+            for _ in 0..N {
+                let cell = sampler.sample(&mut rng).clamp(-last - 1, last + 1) + last + 1;
+                counts[cell as usize] += 1;
+            }
+            let tail: f64 = (last + 1..=reach).map(weight).sum();
+            let statistic: f64 = counts
+                .iter()
+                .zip(-last - 1..)
+                .map(|(count, x)| {
+                    let weight = if x.abs() > last { tail } else { weight(x) };
+                    let expected = weight / total * N as f64;
+                    // A tail that is hardly ever expected joins no cell: its count is checked apart.
+                    if expected < 1.0 { f64::from(*count) * 4.0 } else { (f64::from(*count) - expected).powi(2) / expected }
+                })
+                .sum();
+            let freedom = (counts.len() - 1) as f64;
+            let spread = 2.0 / (9.0 * freedom);
+            let limit = freedom * (1.0 - spread + 4.75 * spread.sqrt()).powi(3) + 8.0;
+            assert!(statistic < limit, "sigma {sigma}: {statistic} with {freedom} degrees of freedom");
+        }
+    }
+
+    #[test]
+    fn coins_have_their_probability() {
+        const N: u32 = 1 << 18;
+        let mut rng = words(100);
+        let tolerance = 4.9 * (f64::from(N) / 4.0).sqrt();
+        for (n, d) in [(0, 3), (1, 3), (2, 3), (1, 1), (1 << 40, 3 << 40), (u64::MAX / 2, u64::MAX)] {
+            let heads = (0..N).filter(|_| rng.coin(n, d)).count() as f64;
+            assert!((heads - n as f64 / d as f64 * f64::from(N)).abs() <= tolerance, "{n}/{d}: {heads}");
+        }
+        for r in [0, 1, 50, 100] {
+            let heads = (0..N).filter(|_| rng.exp_minus(|rng| rng.coin(r, 100))).count() as f64;
+            let expected = (-(r as f64) / 100.0).exp() * f64::from(N);
+            assert!((heads - expected).abs() <= tolerance, "exp(-{r}/100): {heads}, not {expected}");
+        }
     }
 }
