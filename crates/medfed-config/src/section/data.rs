@@ -62,7 +62,7 @@ impl Default for Data {
             train_split: 0.8,
             samples_per_client: 600,
             use_realistic: true,
-            label_noise: 0.0,
+            label_noise: 0.02,
             class_overlap: 0.25,
             non_iid: NonIid::default(),
             split_by_site: false,
@@ -149,7 +149,7 @@ impl Default for Columns {
 #[serde(deny_unknown_fields)]
 pub struct Node {
     /// Name: letters, digits, space, `.`, `_`, `-`, 64 bytes at the most.
-    #[schemars(with = "String", extend("format" = "site-name"))]
+    #[schemars(with = "String", extend("format" = "name"))]
     pub name: SiteId,
     /// Synthetic images. Without this key `data.samples_per_client`.
     #[serde(default)]

@@ -20,7 +20,7 @@ pub struct Fairness {
     /// Groups that are compared.
     pub demographic_groups: Vec<DemographicGroup>,
     /// Patients of each hospital in the synthetic data, by the hospital's name.
-    #[schemars(with = "BTreeMap<String, Demographics>", extend("propertyNames" = {"format": "site-name"}))]
+    #[schemars(with = "BTreeMap<String, Demographics>", extend("propertyNames" = {"type": "string", "format": "name"}))]
     pub hospital_demographics: BTreeMap<SiteId, Demographics>,
     /// What follows from a violation.
     pub on_violation: OnViolation,

@@ -111,7 +111,7 @@ impl Default for Output {
 #[serde(default, deny_unknown_fields)]
 pub struct Experiment {
     /// Name: letters, digits, space, `.`, `_`, `-`, 64 bytes at the most.
-    #[schemars(extend("format" = "site-name"))]
+    #[schemars(extend("format" = "name"))]
     pub name: String,
     /// What the run is for.
     #[schemars(length(max = 1000))]

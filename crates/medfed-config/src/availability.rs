@@ -1,0 +1,160 @@
+//! Keys that are accepted and that a run refuses or does without.
+
+use std::fmt::Write as _;
+
+use crate::section::{Device, Pretrained, RobustMethod, Sections};
+
+/// A feature that is switched on and that this version cannot deliver. A run is refused until it is
+/// switched off: to ignore it would promise what is not there.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Unavailable {
+    /// Path of the key.
+    pub key: &'static str,
+    /// Why a run refuses it.
+    pub reason: String,
+    /// The override that switches it off.
+    pub hint: &'static str,
+}
+
+/// Something the user may want to know, and that does not stop a run.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Note {
+    /// Path of the key or the section.
+    pub key: &'static str,
+    /// What to know.
+    pub text: String,
+}
+
+/// A configuration that asks for what this version cannot deliver.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", sentences(features))]
+pub struct UnavailableError {
+    /// The features, at least one.
+    pub features: Vec<Unavailable>,
+}
+
+fn sentences(features: &[Unavailable]) -> String {
+    let mut out = "the configuration switches on what this version cannot deliver".to_owned();
+    for Unavailable { key, reason, hint } in features {
+        // Writing to a string cannot fail.
+        let _ = write!(out, "\n\n{key}: {reason}\n = hint: {hint}");
+    }
+    out
+}
+
+impl Sections {
+    /// Refuses what is switched on and cannot be delivered. Whatever runs a configuration calls this
+    /// first.
+    pub fn require_available(&self) -> Result<(), UnavailableError> {
+        let features = self.unavailable();
+        if features.is_empty() { Ok(()) } else { Err(UnavailableError { features }) }
+    }
+
+    /// What is switched on and cannot be delivered; a run starts only when there is nothing.
+    pub fn unavailable(&self) -> Vec<Unavailable> {
+        let robust = self.robust_aggregation.enabled;
+        let rule = self.robust_aggregation.method;
+        let checks: [(bool, &'static str, &str, &'static str); 9] = [
+            (
+                self.secure_aggregation.enabled,
+                "secure_aggregation.enabled",
+                "secure aggregation is not available in this version; the coordinator would see every update",
+                "--set secure_aggregation.enabled=false",
+            ),
+            (
+                robust && rule != RobustMethod::Fedavg,
+                "robust_aggregation.method",
+                "of the aggregation rules only `fedavg` is available in this version",
+                "--set robust_aggregation.method=fedavg",
+            ),
+            (
+                robust && self.robust_aggregation.enable_detection,
+                "robust_aggregation.enable_detection",
+                "the detection of anomalous updates is not available in this version",
+                "--set robust_aggregation.enable_detection=false",
+            ),
+            (
+                self.fairness.enabled,
+                "fairness.enabled",
+                "the measurement of fairness is not available in this version",
+                "--set fairness.enabled=false",
+            ),
+            (
+                self.privacy_audit.enabled,
+                "privacy_audit.enabled",
+                "the privacy audit is not available in this version",
+                "--set privacy_audit.enabled=false",
+            ),
+            (
+                self.orchestrator.enabled,
+                "orchestrator.enabled",
+                "noise that adapts to the budget is not available in this version; the budget is enforced \
+                 without it",
+                "--set orchestrator.enabled=false",
+            ),
+            (
+                self.model.pretrained == Pretrained::Shipped(true),
+                "model.pretrained",
+                "no pretrained weights come with this program",
+                "--set model.pretrained=PATH names a file of weights, --set model.pretrained=false does \
+                 without",
+            ),
+            (
+                self.federated.fraction_evaluate < 1.0,
+                "federated.fraction_evaluate",
+                "every hospital is evaluated in this version, a share of them cannot be chosen",
+                "--set federated.fraction_evaluate=1",
+            ),
+            (
+                self.experiment.device == Device::Cuda,
+                "experiment.device",
+                "this version trains on the processor only",
+                "--set experiment.device=cpu",
+            ),
+        ];
+        let switched_on = checks.into_iter().filter(|(on, ..)| *on);
+        switched_on
+            .map(|(_, key, reason, hint)| Unavailable { key, reason: reason.to_owned(), hint })
+            .collect()
+    }
+
+    /// Keys that have no effect beside the others, and settings that protect little.
+    pub fn notes(&self) -> Vec<Note> {
+        let mut notes = Vec::new();
+        let mut note = |key, text: String| notes.push(Note { key, text });
+        if self.privacy.enabled {
+            if self.training.grad_clip_norm.is_some() {
+                note(
+                    "training.grad_clip_norm",
+                    "has no effect with privacy: `privacy.max_grad_norm` clips the gradient of every unit"
+                        .to_owned(),
+                );
+            }
+            let budget = self.privacy.epsilon_budget;
+            if budget.get() > 10.0 {
+                note(
+                    "privacy.epsilon_budget",
+                    format!("ε = {budget} is a weak guarantee; 10 and less are customary"),
+                );
+            }
+        } else {
+            note(
+                "privacy.enabled",
+                "no privacy is applied: the model may give training images away".to_owned(),
+            );
+        }
+        let hospitals = self.hospitals();
+        let unknown: Vec<_> = (self.fairness.hospital_demographics.keys())
+            .filter(|name| !hospitals.iter().any(|hospital| hospital.name == **name))
+            .map(ToString::to_string)
+            .collect();
+        if self.data.is_synthetic() && !unknown.is_empty() {
+            let names: Vec<_> = hospitals.iter().take(5).map(|hospital| hospital.name.as_str()).collect();
+            note(
+                "fairness.hospital_demographics",
+                format!("no hospital is called {}; the first are {}", unknown.join(", "), names.join(", ")),
+            );
+        }
+        notes
+    }
+}

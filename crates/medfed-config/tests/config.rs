@@ -1,0 +1,356 @@
+//! What is accepted, what is refused, and where the refusal points.
+
+use medfed_config::section::{Dataset, ModelName, NoiseSetting, RobustMethod};
+use medfed_config::{Config, ConfigErrors, MAX_BYTES, Override, Place, ProblemKind};
+use proptest::prelude::*;
+
+const SEED: &str = include_str!("../../../testdata/seed_config.yaml");
+const FURTHER: &str = include_str!("../../../testdata/further_keys_config.yaml");
+const SHIPPED: &str = include_str!("../../../config/config.yaml");
+
+fn read(text: &str) -> Result<Config, ConfigErrors> {
+    Config::from_yaml(text, "c.yaml", &[])
+}
+
+fn read_with(text: &str, set: &[&str]) -> Result<Config, ConfigErrors> {
+    let set: Vec<_> = set.iter().map(|set| Override::parse(set).expect(set)).collect();
+    Config::from_yaml(text, "c.yaml", &set)
+}
+
+/// Line, column, key and message of each problem.
+fn problems(text: &str) -> Vec<(usize, usize, String, String)> {
+    let errors = read(text).expect_err(text);
+    let shown = |problem: &medfed_config::Problem| {
+        let (line, column) = match problem.place {
+            Place::File { line, column, .. } => (line, column),
+            _ => (0, 0),
+        };
+        (line, column, problem.key.clone(), problem.kind.to_string())
+    };
+    errors.problems().iter().map(shown).collect()
+}
+
+fn only(text: &str) -> (usize, usize, String, String) {
+    let mut all = problems(text);
+    assert_eq!(all.len(), 1, "{all:?}");
+    all.remove(0)
+}
+
+#[test]
+fn the_documented_configuration_is_accepted_as_it_stands() {
+    let config = read(SEED).unwrap();
+    assert_eq!(config.privacy.epsilon_budget.get(), 50.0);
+    assert_eq!(config.robust_aggregation.method, RobustMethod::TrimmedMean);
+    let refused: Vec<_> = config.unavailable().iter().map(|one| one.key).collect();
+    assert_eq!(
+        refused,
+        ["secure_aggregation.enabled", "robust_aggregation.method", "robust_aggregation.enable_detection"]
+    );
+    let off: Vec<_> = config
+        .unavailable()
+        .iter()
+        .map(|one| Override::parse(one.hint.strip_prefix("--set ").unwrap()).unwrap())
+        .collect();
+    assert_eq!(config.with(&off).unwrap().unavailable(), []);
+}
+
+#[test]
+fn the_further_keys_are_accepted() {
+    let config = read(FURTHER).unwrap();
+    assert_eq!(config.model.name, ModelName::Densenet121);
+    assert_eq!(config.data.dataset, Dataset::Chestxray);
+    let demographics = &config.hospitals()[0].demographics;
+    assert_eq!(demographics.age_bias.unwrap().old, Some(0.4));
+    assert!(config.unavailable().iter().any(|one| one.key == "privacy_audit.enabled"));
+    assert!(config.notes().iter().any(|note| note.key == "training.grad_clip_norm"));
+}
+
+#[test]
+fn the_shipped_configuration_runs() {
+    assert_eq!(read(SHIPPED).unwrap().unavailable(), []);
+    assert_eq!(Config::default().unavailable(), []);
+}
+
+#[test]
+fn every_switch_that_is_not_built_is_reported() {
+    for (set, key) in [
+        ("secure_aggregation.enabled=true", "secure_aggregation.enabled"),
+        ("robust_aggregation={enabled: true, method: krum}", "robust_aggregation.method"),
+        ("robust_aggregation={enabled: true, enable_detection: true}", "robust_aggregation.enable_detection"),
+        ("fairness.enabled=true", "fairness.enabled"),
+        ("privacy_audit.enabled=true", "privacy_audit.enabled"),
+        ("orchestrator.enabled=true", "orchestrator.enabled"),
+        ("model.pretrained=true", "model.pretrained"),
+        ("federated.fraction_evaluate=0.5", "federated.fraction_evaluate"),
+        ("experiment.device=cuda", "experiment.device"),
+    ] {
+        let config = read_with("{}", &[set]).unwrap();
+        let found: Vec<_> = config.unavailable().iter().map(|one| one.key).collect();
+        assert_eq!(found, [key]);
+        assert!(config.require_available().unwrap_err().to_string().contains(key));
+    }
+    let off = read_with("{}", &["robust_aggregation={method: krum, enable_detection: true}"]).unwrap();
+    assert_eq!(off.unavailable(), []);
+}
+
+#[test]
+fn effective_configurations_read_back() {
+    for text in [SEED, FURTHER, SHIPPED, "{}", "data: {dataset: files, split_by_site: true}"] {
+        let config = read(text).unwrap();
+        assert_eq!(read(&config.to_yaml()).unwrap(), config, "{}", config.to_yaml());
+        assert_eq!(read(&config.to_json().to_string()).unwrap(), config);
+    }
+    assert_eq!(read("{}").unwrap(), Config::default());
+}
+
+#[test]
+fn the_hash_covers_what_bears_on_the_result() {
+    let hash = |set: &[&str]| read_with("{}", set).unwrap().hash();
+    assert_eq!(hash(&[]).len(), 64);
+    assert_eq!(hash(&[]), hash(&["output.results_dir=elsewhere", "experiment.name=x"]));
+    assert_eq!(hash(&[]), hash(&["training.momentum=0.90"]));
+    assert_ne!(hash(&[]), hash(&["experiment.seed=43"]));
+}
+
+#[test]
+fn unknown_keys_name_the_nearest() {
+    let (line, column, key, message) = only("federated:\n  num_cleints: 3\n");
+    assert_eq!((line, column, key.as_str()), (2, 3, "federated.num_cleints"));
+    assert!(message.contains("unknown key `num_cleints`, expected one of fraction_evaluate"), "{message}");
+    for (text, nearest) in [
+        ("federated: {num_cleints: 3}", "federated.num_clients"),
+        ("federated: {rounds: 3}", "federated.num_rounds"),
+        ("federated: {Num-Rounds: 3}", "federated.num_rounds"),
+        ("training: {epsilon_budget: 3}", "privacy.epsilon_budget"),
+        ("privcy: {}", "privacy"),
+        ("learning_rate: 1", "training.learning_rate"),
+        ("data: {nodes: [{nam: A, name: B}]}", "data.nodes.0.name"),
+    ] {
+        let errors = read(text).unwrap_err();
+        let hint = errors.problems()[0].hint().unwrap_or_default();
+        assert!(hint.ends_with(&format!("`{nearest}`")), "{text}: {hint}");
+    }
+    let errors = read("xyzzy: 1").unwrap_err();
+    assert_eq!(errors.problems()[0].hint(), None);
+}
+
+#[test]
+fn wrong_types_and_ranges_say_what_was_expected() {
+    for (text, key, message) in [
+        (
+            "federated: {num_clients: many}",
+            "federated.num_clients",
+            "expected a whole number from 1 to 1000, found the text \"many\"",
+        ),
+        (
+            "federated: {num_clients: 0}",
+            "federated.num_clients",
+            "expected a whole number from 1 to 1000, found 0",
+        ),
+        (
+            "federated: {num_clients: 2.0}",
+            "federated.num_clients",
+            "expected a whole number from 1 to 1000, found 2.0",
+        ),
+        (
+            "federated: {fraction_fit: 0}",
+            "federated.fraction_fit",
+            "expected a number above 0 and at most 1, found 0",
+        ),
+        ("privacy: {delta: 1}", "privacy.delta", "expected a number above 0 and below 1, found 1"),
+        (
+            "privacy: {epsilon_budget: .inf}",
+            "privacy.epsilon_budget",
+            "expected a number above 0 and at most 1e6, found inf",
+        ),
+        (
+            "privacy: {noise_multiplier: 0}",
+            "privacy.noise_multiplier",
+            "expected a number above 0 and at most 10000 or `auto`, found 0",
+        ),
+        ("privacy: {enabled: yes}", "privacy.enabled", "expected `true` or `false`, found the text \"yes\""),
+        (
+            "model: {name: resnet19}",
+            "model.name",
+            "expected one of `simple_cnn`, `resnet18`, `densenet121`, found the text \"resnet19\"",
+        ),
+        ("data: {channels: 2}", "data.channels", "expected `1` or `3`, found 2"),
+        (
+            "experiment: {name: a/b}",
+            "experiment.name",
+            "expected a name of 1 to 64 letters, digits, ' ', '.', '_', '-', found the text \"a/b\"",
+        ),
+        (
+            "experiment: {seed: -1}",
+            "experiment.seed",
+            "expected a whole number from 0 to 18446744073709551615, found -1",
+        ),
+        ("data: {nodes: [{samples: 5}]}", "data.nodes.0", "the key `name` is missing"),
+        ("model: {channels: [8, 0]}", "model.channels.1", "expected a whole number from 1 to 4096, found 0"),
+        (
+            "privacy_audit: {attack_types: []}",
+            "privacy_audit.attack_types",
+            "expected a list of 1 or more items, each one of `threshold`, `loss_based`, `shadow`, found a \
+             list of 0",
+        ),
+    ] {
+        let (line, _, found_key, found) = only(text);
+        assert_eq!((line, found_key.as_str(), found.as_str()), (1, key, message));
+    }
+    assert!(only("federated: 5").3.starts_with("expected a section with the keys fraction_evaluate"));
+    assert!(only("federated:\n").3.ends_with("found nothing"));
+    assert!(only("- 1").3.ends_with("found a list of 1"));
+    assert!(only("fairness: {hospital_demographics: {a/b: {}}}").3.starts_with("expected a name"));
+}
+
+#[test]
+fn hints_say_what_may_have_been_meant() {
+    for (text, hint) in [
+        ("federated: {num_clients: '3'}", "leave the quotes out"),
+        ("federated: {num_clients: 3.0}", "write `3`"),
+        ("privacy: {enabled: on}", "write `true`"),
+        ("privacy: {enabled: }", "leave the key out to have its default"),
+        ("model: {name: ResNet-18}", "the nearest is `resnet18`"),
+        ("privacy: {noise_multiplier: automatic}", "the nearest is `auto`"),
+        ("federated:", "write `{}` for a section without keys"),
+    ] {
+        assert_eq!(read(text).unwrap_err().problems()[0].hint().as_deref(), Some(hint), "{text}");
+    }
+}
+
+#[test]
+fn all_problems_are_reported_in_their_order() {
+    let found = problems("model:\n  dropout: 1\n  nme: x\nprivacy:\n  delta: 0\n  delta: 1e-5\n");
+    let places: Vec<_> = found.iter().map(|(line, column, key, _)| (*line, *column, key.as_str())).collect();
+    assert_eq!(
+        places,
+        [(2, 12, "model.dropout"), (3, 3, "model.nme"), (5, 10, "privacy.delta"), (6, 3, "privacy.delta")]
+    );
+    assert!(found[3].3.contains("written twice"));
+}
+
+#[test]
+fn values_that_do_not_go_together_are_refused() {
+    for (text, key) in [
+        ("federated: {num_clients: 2, min_fit_clients: 3}", "federated.min_fit_clients"),
+        ("federated: {num_clients: 2, min_evaluate_clients: 3}", "federated.min_evaluate_clients"),
+        ("federated: {num_clients: 2, min_available_clients: 3}", "federated.min_available_clients"),
+        ("federated: {min_fit_clients: 3, min_available_clients: 2}", "federated.min_available_clients"),
+        ("model: {name: resnet18, channels: [8]}", "model.channels"),
+        ("secure_aggregation: {enabled: true, threshold: 4}", "secure_aggregation.threshold"),
+        ("robust_aggregation: {enabled: true, num_byzantine: 2}", "robust_aggregation.num_byzantine"),
+        (
+            "fairness: {hospital_demographics: {H: {sex_bias: {M: 0.6, F: 0.6}}}}",
+            "fairness.hospital_demographics.H.sex_bias",
+        ),
+        ("orchestrator: {budget_warning_threshold: 0.95}", "orchestrator.budget_warning_threshold"),
+        ("data: {dataset: files, split_by_site: true, non_iid: {enabled: true}}", "data.split_by_site"),
+        ("data: {split_by_site: true}", "data.split_by_site"),
+        ("data: {image_size: 600}", "data.image_size"),
+        ("model: {num_classes: 4}", "model.num_classes"),
+        ("{federated: {num_clients: 1}, data: {nodes: [{name: A}, {name: B}]}}", "data.nodes"),
+        ("data: {nodes: [{name: A}, {name: A}]}", "data.nodes.1.name"),
+    ] {
+        let (line, _, found, message) = only(text);
+        assert_eq!((line, found.as_str()), (1, key), "{message}");
+    }
+    assert!(
+        read("fairness: {hospital_demographics: {H: {age_bias: {18-40: 0.7, 40-60: 0.2, 60+: 0.1}}}}")
+            .is_ok()
+    );
+}
+
+#[test]
+fn defaults_follow_the_number_of_hospitals() {
+    let one = read("federated: {num_clients: 1}").unwrap();
+    assert_eq!((one.federated.min_fit_clients, one.federated.min_available_clients), (1, 1));
+    let three = read("federated: {min_fit_clients: 3}").unwrap();
+    assert_eq!(three.federated.min_available_clients, 3);
+    let nodes = read("data: {nodes: [{name: A}, {name: B}]}").unwrap();
+    assert_eq!(nodes.federated.num_clients, 2);
+    assert_eq!(nodes.secure_aggregation.threshold_of(3), 3);
+    assert_eq!(nodes.secure_aggregation.threshold_of(2), 2);
+}
+
+#[test]
+fn what_is_not_a_configuration_is_refused() {
+    for text in ["", "# nothing\n", "~"] {
+        assert!(matches!(read(text).unwrap_err().problems()[0].kind, ProblemKind::Empty), "{text:?}");
+    }
+    let (line, column, _, message) = only("federated:\n\tnum_clients: 3\n");
+    assert_eq!(line, 2, "{column} {message}");
+    assert!(matches!(read("a: [").unwrap_err().problems()[0].kind, ProblemKind::Syntax { .. }));
+    assert_eq!(only("{}\n---\n{}\n").0, 3);
+    let large = format!("# {}\n{{}}", "x".repeat(MAX_BYTES));
+    assert!(matches!(read(&large).unwrap_err().problems()[0].kind, ProblemKind::TooLarge { .. }));
+}
+
+#[test]
+fn overrides_are_checked_and_named() {
+    let config = read_with(SEED, &["federated.num_rounds=2", "privacy.noise_multiplier=auto"]).unwrap();
+    assert_eq!((config.federated.num_rounds, config.privacy.noise_multiplier.fixed()), (2, None));
+    assert!(matches!(config.privacy.noise_multiplier, NoiseSetting::Auto(_)));
+    let errors = read_with(SEED, &["federated.num_round=2", "privacy.delta=2"]).unwrap_err();
+    let places: Vec<_> = errors.problems().iter().map(|problem| problem.place.clone()).collect();
+    let named = |text: &str| Place::Override { text: text.to_owned() };
+    assert_eq!(places, [named("federated.num_round=2"), named("privacy.delta=2")]);
+    let later = read_with(SEED, &["experiment.seed=1", "experiment.seed=2"]).unwrap();
+    assert_eq!(later.experiment.seed, 2);
+    let listed = read_with(FURTHER, &["data.nodes.0.samples=5"]).unwrap();
+    assert_eq!(listed.hospitals()[0].samples, 5);
+}
+
+#[test]
+fn the_schema_documents_every_key() {
+    fn walk(path: &str, schema: &serde_json::Value) {
+        for (key, property) in schema["properties"].as_object().into_iter().flatten() {
+            let path = format!("{path}.{key}");
+            assert!(property["description"].is_string(), "{path} has no description");
+            assert!(
+                property.get("default").is_some() || path.ends_with("nodes.name"),
+                "{path} has no default"
+            );
+            walk(&path, property);
+            walk(&path, &property["items"]);
+        }
+    }
+    let schema = Config::schema();
+    walk("", &schema);
+    let clients = &schema["properties"]["federated"]["properties"]["num_clients"];
+    assert_eq!((clients["minimum"].as_u64(), clients["maximum"].as_u64()), (Some(1), Some(1000)));
+    assert_eq!(clients["default"], 3);
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_read_or_refused(text in "[ -~\n\t\u{e9}]{0,200}") {
+        if let Err(errors) = read(&text) {
+            prop_assert!(!errors.problems().is_empty());
+            prop_assert!(!errors.render(true).is_empty());
+        }
+    }
+
+    /// One value of the full configuration is replaced by something else: never a panic, never an
+    /// error without the key's place.
+    #[test]
+    fn a_changed_value_is_accepted_or_located(
+        line in 0usize..40,
+        value in prop_oneof![
+            Just("~".to_owned()), Just("[]".to_owned()), Just("{}".to_owned()), Just(".nan".to_owned()),
+            Just("true".to_owned()), Just("'x'".to_owned()), any::<i64>().prop_map(|n| n.to_string()),
+            any::<f64>().prop_map(|n| format!("{n:e}")),
+        ],
+    ) {
+        let yaml = read(FURTHER).unwrap().to_yaml();
+        let mut lines: Vec<String> = yaml.lines().map(str::to_owned).collect();
+        let index = line % lines.len();
+        if let Some((key, _)) = lines[index].split_once(": ") {
+            lines[index] = format!("{key}: {value}");
+            if let Err(errors) = read(&(lines.join("\n") + "\n")) {
+                for problem in errors.problems() {
+                    prop_assert!(problem.place != Place::Default, "{problem:?}");
+                }
+            }
+        }
+    }
+}
