@@ -243,3 +243,6 @@ fn grant(entry: &Entry) -> Grant {
 fn storage(error: impl std::error::Error + Send + Sync + 'static) -> DpError {
     DpError::Storage(Box::new(error))
 }
+
+#[cfg(test)]
+mod tests;
