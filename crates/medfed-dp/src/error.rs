@@ -1,6 +1,6 @@
 //! Everything that can go wrong between a plan and its ledger.
 
-use medfed_types::{ClipNorm, Epsilon, RoundId, ScalarError, SiteId};
+use medfed_types::{ClipNorm, Delta, Epsilon, RoundId, SamplingRate, ScalarError, SiteId};
 
 /// A refused plan, sum, step or ledger entry.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +78,24 @@ pub enum DpError {
         position: usize,
         /// What is wrong with it.
         problem: EntryProblem,
+    },
+    /// No accountant has that name.
+    #[error("an accountant is pld or rdp, not {found:?}")]
+    UnknownAccountant {
+        /// The name found.
+        found: String,
+    },
+    /// No noise keeps the planned steps, beside those already taken, within the target.
+    #[error("no noise multiplier up to 1e6 keeps {steps} steps at sampling rate {rate} within epsilon {target} at delta {delta}")]
+    Unreachable {
+        /// The ε to stay within.
+        target: Epsilon,
+        /// Steps planned.
+        steps: u64,
+        /// Their sampling rate.
+        rate: SamplingRate,
+        /// The δ of the guarantee.
+        delta: Delta,
     },
     /// The ledger's storage failed; nothing was granted.
     #[error("the ledger's storage failed")]

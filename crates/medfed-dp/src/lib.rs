@@ -6,10 +6,12 @@
 //! budget; [`DpPlan::add_noise`] consumes a clipped sum and a paid step and returns a [`NoisedSum`],
 //! the only sum that may leave the hospital.
 
+pub mod accountant;
 pub mod error;
 pub mod ledger;
 pub mod plan;
 
+pub use accountant::{Accountant, History, Phase, Spent, affordable_steps, calibrate};
 pub use error::{DpError, EntryProblem};
 pub use ledger::{Grant, Ledger, LedgerStorage, PaidStep, RoundRequest};
 pub use plan::{DpPlan, ExpectedBatchSize, PlanTerms, PrivacyUnit};
