@@ -16,7 +16,7 @@ impl Timestamp {
     }
 }
 
-/// `2026-03-01 09:05:07 UTC`.
+/// RFC 3339 to the second: `2026-03-01T09:05:07Z`.
 impl std::fmt::Display for Timestamp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let seconds = self.0.div_euclid(1000);
@@ -30,7 +30,7 @@ impl std::fmt::Display for Timestamp {
         let (day, month) = (day - (153 * month + 2) / 5 + 1, (month + 2) % 12 + 1);
         let year = year + 400 * era + i64::from(month <= 2);
         let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
     }
 }
 
@@ -155,12 +155,12 @@ mod tests {
     #[test]
     fn times_are_shown_in_utc() {
         for (milliseconds, shown) in [
-            (0, "1970-01-01 00:00:00 UTC"),
-            (951_782_399_999, "2000-02-28 23:59:59 UTC"),
-            (951_782_400_000, "2000-02-29 00:00:00 UTC"),
-            (1_772_355_907_123, "2026-03-01 09:05:07 UTC"),
-            (4_107_542_400_000, "2100-03-01 00:00:00 UTC"),
-            (-1, "1969-12-31 23:59:59 UTC"),
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399_999, "2000-02-28T23:59:59Z"),
+            (951_782_400_000, "2000-02-29T00:00:00Z"),
+            (1_772_355_907_123, "2026-03-01T09:05:07Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00Z"),
+            (-1, "1969-12-31T23:59:59Z"),
         ] {
             assert_eq!(Timestamp(milliseconds).to_string(), shown);
         }
