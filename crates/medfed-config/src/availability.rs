@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::section::{Device, Pretrained, RobustMethod, Sections};
+use crate::tree::{Tree, Value};
 
 /// A feature that is switched on and that this version cannot deliver. A run is refused until it is
 /// switched off: to ignore it would promise what is not there.
@@ -117,44 +118,58 @@ impl Sections {
             .map(|(_, key, reason, hint)| Unavailable { key, reason: reason.to_owned(), hint })
             .collect()
     }
+}
 
-    /// Keys that have no effect beside the others, and settings that protect little.
-    pub fn notes(&self) -> Vec<Note> {
-        let mut notes = Vec::new();
-        let mut note = |key, text: String| notes.push(Note { key, text });
-        if self.privacy.enabled {
-            if self.training.grad_clip_norm.is_some() {
-                note(
-                    "training.grad_clip_norm",
-                    "has no effect with privacy: `privacy.max_grad_norm` clips the gradient of every unit"
-                        .to_owned(),
-                );
-            }
-            let budget = self.privacy.epsilon_budget;
-            if budget.get() > 10.0 {
-                note(
-                    "privacy.epsilon_budget",
-                    format!("ε = {budget} is a weak guarantee; 10 and less are customary"),
-                );
-            }
-        } else {
-            note(
-                "privacy.enabled",
-                "no privacy is applied: the model may give training images away".to_owned(),
-            );
+/// Sections that are written and off, though nothing there says so.
+pub(crate) fn idle(tree: &Tree) -> Vec<&'static str> {
+    let sections = ["secure_aggregation", "robust_aggregation", "fairness", "privacy_audit", "orchestrator"];
+    let is_idle = |section: &&str| match tree.find(&[*section]).map(|section| &section.value) {
+        Some(Value::Map(entries)) => {
+            let has_effect = ["enabled", "hospital_demographics"];
+            entries.iter().any(|entry| !has_effect.contains(&entry.key.as_str()))
+                && !entries.iter().any(|entry| entry.key == "enabled")
         }
-        let hospitals = self.hospitals();
-        let unknown: Vec<_> = (self.fairness.hospital_demographics.keys())
-            .filter(|name| !hospitals.iter().any(|hospital| hospital.name == **name))
-            .map(ToString::to_string)
-            .collect();
-        if self.data.is_synthetic() && !unknown.is_empty() {
-            let names: Vec<_> = hospitals.iter().take(5).map(|hospital| hospital.name.as_str()).collect();
-            note(
-                "fairness.hospital_demographics",
-                format!("no hospital is called {}; the first are {}", unknown.join(", "), names.join(", ")),
-            );
-        }
-        notes
+        _ => false,
+    };
+    sections.into_iter().filter(is_idle).collect()
+}
+
+/// Keys that have no effect, and settings that protect little.
+pub(crate) fn notes(sections: &Sections, idle: &[&'static str]) -> Vec<Note> {
+    let mut notes = Vec::new();
+    let mut note = |key, text: String| notes.push(Note { key, text });
+    for section in idle {
+        note(section, format!("is off: its keys have no effect until `{section}.enabled` is true"));
     }
+    if sections.privacy.enabled {
+        if sections.training.grad_clip_norm.is_some() {
+            note(
+                "training.grad_clip_norm",
+                "has no effect with privacy: `privacy.max_grad_norm` clips the gradient of every unit"
+                    .to_owned(),
+            );
+        }
+        let budget = sections.privacy.epsilon_budget;
+        if budget.get() > 10.0 {
+            note(
+                "privacy.epsilon_budget",
+                format!("ε = {budget} is a weak guarantee; 10 and less are customary"),
+            );
+        }
+    } else {
+        note("privacy.enabled", "no privacy is applied: the model may give training images away".to_owned());
+    }
+    let hospitals = sections.hospitals();
+    let unknown: Vec<_> = (sections.fairness.hospital_demographics.keys())
+        .filter(|name| !hospitals.iter().any(|hospital| hospital.name == **name))
+        .map(ToString::to_string)
+        .collect();
+    if sections.data.is_synthetic() && !unknown.is_empty() {
+        let names: Vec<_> = hospitals.iter().take(5).map(|hospital| hospital.name.as_str()).collect();
+        note(
+            "fairness.hospital_demographics",
+            format!("no hospital is called {}; the first are {}", unknown.join(", "), names.join(", ")),
+        );
+    }
+    notes
 }

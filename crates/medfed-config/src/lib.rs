@@ -41,15 +41,24 @@ pub const MAX_BYTES: usize = 1 << 20;
 
 /// A configuration whose values are all in range and go together. It reads like its [`Sections`] and
 /// cannot be changed: a change is an [`Override`] and is checked again.
-#[derive(Debug, Clone, PartialEq, Default, serde::Serialize)]
-#[serde(transparent)]
-pub struct Config(Sections);
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    sections: Sections,
+    /// Sections that are written and off, though nothing there says so.
+    idle: Vec<&'static str>,
+}
+
+impl PartialEq for Config {
+    fn eq(&self, other: &Self) -> bool {
+        self.sections == other.sections
+    }
+}
 
 impl std::ops::Deref for Config {
     type Target = Sections;
 
     fn deref(&self) -> &Sections {
-        &self.0
+        &self.sections
     }
 }
 
@@ -57,7 +66,7 @@ impl Config {
     /// Reads YAML (or JSON, which is YAML), applies `overrides` in their order, and checks everything.
     /// `origin` names the text in messages.
     pub fn from_yaml(text: &str, origin: &str, overrides: &[Override]) -> Result<Self, ConfigErrors> {
-        read(text, overrides).map(Self).map_err(|mut problems| {
+        read(text, overrides).map_err(|mut problems| {
             problems.sort_by_key(|problem| match problem.place {
                 Place::File { line, column, .. } => (line, column),
                 Place::Override { .. } => (usize::MAX - 1, 0),
@@ -67,21 +76,24 @@ impl Config {
         })
     }
 
-    /// This configuration with `overrides` applied.
-    pub fn with(&self, overrides: &[Override]) -> Result<Self, ConfigErrors> {
-        Self::from_yaml(&self.to_json().to_string(), "the configuration", overrides)
+    /// Keys that have no effect, and settings that protect little.
+    pub fn notes(&self) -> Vec<Note> {
+        availability::notes(&self.sections, &self.idle)
     }
 
     /// Every key with its value, defaults included.
     #[expect(clippy::missing_panics_doc, reason = "the invariant holds for every configuration")]
     pub fn to_json(&self) -> Value {
-        serde_json::to_value(&self.0).expect("keys are text, numbers finite and paths UTF-8")
+        serde_json::to_value(&self.sections).expect("keys are text, numbers finite and paths UTF-8")
     }
 
     /// Every key with its value, defaults included, as YAML that [`Config::from_yaml`] reads back.
     #[expect(clippy::missing_panics_doc, reason = "the invariant holds for every configuration")]
     pub fn to_yaml(&self) -> String {
-        serde_saphyr::to_string(&self.0).expect("keys are text, numbers finite and paths UTF-8")
+        let mut yaml =
+            serde_saphyr::to_string(&self.sections).expect("keys are text, numbers finite and paths UTF-8");
+        yaml.push('\n');
+        yaml
     }
 
     /// The JSON Schema of the configuration.
@@ -111,7 +123,7 @@ impl Config {
     }
 }
 
-fn read(text: &str, overrides: &[Override]) -> Result<Sections, Vec<Problem>> {
+fn read(text: &str, overrides: &[Override]) -> Result<Config, Vec<Problem>> {
     let whole = |kind| vec![Problem { key: String::new(), place: Place::Default, kind }];
     if text.len() > MAX_BYTES {
         return Err(whole(ProblemKind::TooLarge { found: text.len(), limit: MAX_BYTES }));
@@ -131,7 +143,7 @@ fn read(text: &str, overrides: &[Override]) -> Result<Sections, Vec<Problem>> {
     conflict::resolve(&mut sections, &tree);
     let conflicts = conflict::conflicts(&sections);
     if conflicts.is_empty() {
-        return Ok(sections);
+        return Ok(Config { sections, idle: availability::idle(&tree) });
     }
     Err(conflicts
         .into_iter()
@@ -141,10 +153,21 @@ fn read(text: &str, overrides: &[Override]) -> Result<Sections, Vec<Problem>> {
 
 fn syntax(error: &serde_saphyr::Error) -> Problem {
     let place = error.location().map(Place::from).unwrap_or_default();
-    Problem {
-        key: String::new(),
-        place,
-        kind: ProblemKind::Syntax { reason: error.without_snippet().to_string() },
+    Problem { key: String::new(), place, kind: ProblemKind::Syntax { reason: reason(error) } }
+}
+
+/// What the parser says, without the place, and without the names of its functions.
+fn reason(error: &serde_saphyr::Error) -> String {
+    match error.without_snippet() {
+        serde_saphyr::Error::MultipleDocuments { .. } => "expected one document, found another".to_owned(),
+        serde_saphyr::Error::AliasReplayLimitExceeded { .. } => "aliases repeat too many values".to_owned(),
+        serde_saphyr::Error::RecursiveReferencesRequireWeakTypes { .. } => {
+            "an alias refers to a value that contains it".to_owned()
+        }
+        other => {
+            let text = other.to_string();
+            text.split_once(" at line ").map_or(text.clone(), |(reason, _)| reason.to_owned())
+        }
     }
 }
 

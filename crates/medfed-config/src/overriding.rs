@@ -20,7 +20,7 @@ impl Override {
         };
         let mut tree = Tree::parse(value).map_err(|error| OverrideError::Value {
             found: text.to_owned(),
-            reason: error.without_snippet().to_string(),
+            reason: crate::reason(&error),
         })?;
         tree.place_all(&Place::Override { text: text.to_owned() });
         Self::of(text.to_owned(), path, tree)
@@ -51,7 +51,9 @@ impl Override {
                 Box::new(Problem { key, place: place.clone(), kind })
             };
             if matches!(tree.value, Value::Null) {
-                *tree = Tree { place: place.clone(), value: Value::Map(Vec::new()) };
+                let is_index = segment.bytes().all(|byte| byte.is_ascii_digit());
+                let value = if is_index { Value::List(Vec::new()) } else { Value::Map(Vec::new()) };
+                *tree = Tree { place: place.clone(), value };
             }
             let found = tree.describe();
             tree = match &mut tree.value {
@@ -103,6 +105,7 @@ mod tests {
     #[test]
     fn paths_that_lead_nowhere_are_refused() {
         assert!(after("a: [1]", "a.1=2").unwrap_err().contains("0 to 0"));
+        assert!(after("{}", "a.0.b=2").unwrap_err().contains("empty"));
         assert!(after("a: []", "a.x=2").unwrap_err().contains("empty"));
         assert!(after("a: 1", "a.b=2").unwrap_err().contains("found 1"));
         for bad in ["a", "=1", "a..b=1", "a=[", "a=: :"] {

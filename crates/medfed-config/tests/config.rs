@@ -51,7 +51,8 @@ fn the_documented_configuration_is_accepted_as_it_stands() {
         .iter()
         .map(|one| Override::parse(one.hint.strip_prefix("--set ").unwrap()).unwrap())
         .collect();
-    assert_eq!(config.with(&off).unwrap().unavailable(), []);
+    assert_eq!(Config::from_yaml(SEED, "seed", &off).unwrap().unavailable(), []);
+    assert!(config.notes().iter().any(|note| note.key == "fairness"));
 }
 
 #[test]
