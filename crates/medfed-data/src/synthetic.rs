@@ -18,6 +18,7 @@ mod anatomy;
 mod canvas;
 mod film;
 mod finding;
+mod options;
 mod skeleton;
 mod thorax;
 mod vessels;
@@ -27,123 +28,12 @@ use anatomy::{Anatomy, normal};
 use canvas::{Layer, View, shrink};
 use film::Exposure;
 use finding::{Consolidation, Severity};
-use medfed_types::{ImageShape, Seed, SimulationRng, SiteId};
+use medfed_types::{ImageShape, Seed, SimulationRng};
+pub use options::{Demographics, DomainShift, SyntheticOptions, SyntheticSite};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
-
-/// The most images one call draws.
-const MOST_IMAGES: usize = 1_000_000;
-
-/// The patients of a hospital.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Demographics {
-    /// Mean age in years, 18 to 95.
-    pub age_mean: f64,
-    /// Standard deviation of the age in years, 0 to 40; ages are kept within 18 to 95.
-    pub age_std: f64,
-    /// Share of women, 0 to 1.
-    pub female_fraction: f64,
-}
-
-impl Default for Demographics {
-    fn default() -> Self {
-        Self { age_mean: 55.0, age_std: 16.0, female_fraction: 0.5 }
-    }
-}
-
-/// How a hospital's machines differ from the average.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct DomainShift {
-    /// −1 (bright films) to 1 (dark films); 0 is the average.
-    pub exposure: f64,
-    /// Factor on the contrast, 0.4 to 2.5.
-    pub contrast: f64,
-    /// Noise beyond the unavoidable: standard deviation in tenths of full scale, 0 to 2.
-    pub noise: f64,
-    /// Standard deviation of the blur as a share of the image's side, 0 to 0.05.
-    pub blur: f64,
-}
-
-impl Default for DomainShift {
-    fn default() -> Self {
-        Self { exposure: 0.0, contrast: 1.0, noise: 0.0, blur: 0.0 }
-    }
-}
-
-/// One hospital of the synthetic set.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SyntheticSite {
-    /// Its name.
-    pub id: SiteId,
-    /// Images to draw, at least 1.
-    pub samples: usize,
-    /// −1 to 1: 0 gives every class its even share, 1 makes 95 % of the patients ill, −1 only 5 %.
-    pub pathology_bias: f64,
-    /// Its patients.
-    pub demographics: Demographics,
-    /// Its machines.
-    pub shift: DomainShift,
-}
-
-impl SyntheticSite {
-    /// Hospital `number` (counted from 1) of a federation without further wishes: `hospital_1`, with
-    /// patients and machines that differ from its neighbours'.
-    pub fn numbered(number: usize, samples: usize) -> Self {
-        // Fixed patterns of different lengths, so that many hospitals still differ.
-        let pick = |values: &[f64]| values[number.saturating_sub(1) % values.len()];
-        Self {
-            id: SiteId::try_from(format!("hospital_{number}"))
-                .expect("letters, an underscore and at most 20 digits make a name"),
-            samples,
-            pathology_bias: pick(&[0.0, 0.3, -0.3, 0.15, -0.15]),
-            demographics: Demographics {
-                age_mean: pick(&[55.0, 66.0, 44.0, 60.0]),
-                age_std: pick(&[16.0, 13.0, 14.0]),
-                female_fraction: pick(&[0.5, 0.42, 0.6, 0.55]),
-            },
-            shift: DomainShift {
-                exposure: pick(&[0.0, 0.25, -0.25, 0.1]),
-                contrast: pick(&[1.0, 0.88, 1.12]),
-                noise: pick(&[0.1, 0.25, 0.05, 0.2]),
-                blur: pick(&[0.0, 0.004, 0.002, 0.006]),
-            },
-        }
-    }
-}
-
-/// What to draw.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SyntheticOptions {
-    /// The hospitals, at least one, of different names.
-    pub sites: Vec<SyntheticSite>,
-    /// Side of the square images in pixels, 28 to 512.
-    pub image_size: usize,
-    /// 2 (`normal`, `abnormal`) or 3 (`normal`, `pneumonia`, `cardiomegaly`).
-    pub classes: usize,
-    /// Share of images with a wrong label, 0 to 0.5.
-    pub label_noise: f64,
-    /// 0 (as clear as it gets) to 1 (indistinguishable); see the module's documentation.
-    pub class_overlap: f64,
-    /// Whether to draw bones, vessels, breasts, gas and markers too; without them only the large organs.
-    pub realistic: bool,
-}
-
-impl SyntheticOptions {
-    /// Differing hospitals named `hospital_1`, `hospital_2`, …, and the defaults: 64 px, two classes.
-    pub fn hospitals(count: usize, samples_each: usize) -> Self {
-        Self {
-            sites: (1..=count).map(|number| SyntheticSite::numbered(number, samples_each)).collect(),
-            image_size: 64,
-            classes: 2,
-            label_noise: 0.02,
-            class_overlap: 0.25,
-            realistic: true,
-        }
-    }
-}
 
 /// What a patient has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,21 +66,19 @@ struct Order<'a> {
 
 /// Draws the data set. The images lie hospital after hospital; none has a published split.
 pub fn generate(options: &SyntheticOptions, seed: Seed) -> Result<Dataset, DataError> {
-    check(options)?;
+    options::check(options)?;
     let orders: Vec<Order<'_>> = (0u64..)
         .zip(&options.sites)
         .flat_map(|(number, site)| site_orders(site, number, options.classes, seed))
         .collect();
     let shape = ImageShape { channels: 1, height: options.image_size, width: options.image_size };
     let mut pixels = vec![0; orders.len() * shape.len()];
-    let mut scans: Vec<Scan> = pixels
+    let scans = pixels
         .par_chunks_mut(shape.len())
         .zip(&orders)
-        .map(|(pixels, order)| draw(order, options, seed, pixels))
+        .enumerate()
+        .map(|(number, (pixels, order))| draw(order, options, seed, number as u32, pixels))
         .collect();
-    for (number, scan) in (0u32..).zip(&mut scans) {
-        scan.origin = Origin::Drawn(number);
-    }
     let classes: &[&str] =
         if options.classes == 3 { &["normal", "pneumonia", "cardiomegaly"] } else { &["normal", "abnormal"] };
     Dataset::new(DatasetParts {
@@ -202,45 +90,6 @@ pub fn generate(options: &SyntheticOptions, seed: Seed) -> Result<Dataset, DataE
         attributes: Vec::new(),
         warnings: Vec::new(),
     })
-}
-
-fn check(options: &SyntheticOptions) -> Result<(), DataError> {
-    let plan = |what, expected, found: String| Err(DataError::Plan { what, expected, found });
-    if !(28..=512).contains(&options.image_size) {
-        return plan("the image size", "28 to 512 pixels", options.image_size.to_string());
-    }
-    if !matches!(options.classes, 2 | 3) {
-        return plan("the number of classes", "2 or 3 for synthetic radiographs", options.classes.to_string());
-    }
-    if options.sites.is_empty() {
-        return plan("a synthetic set", "at least one hospital", "none".to_owned());
-    }
-    let total = options.sites.iter().try_fold(0usize, |sum, site| sum.checked_add(site.samples));
-    if total.is_none_or(|total| total > MOST_IMAGES) {
-        return plan("a synthetic set", "at most 1000000 images", format!("{total:?}"));
-    }
-    let number = |what, expected, range: RangeInclusive<f64>, found: f64| {
-        if range.contains(&found) { Ok(()) } else { plan(what, expected, found.to_string()) }
-    };
-    number("the label noise", "0 to 0.5", 0.0..=0.5, options.label_noise)?;
-    number("the class overlap", "0 to 1", 0.0..=1.0, options.class_overlap)?;
-    for (position, site) in options.sites.iter().enumerate() {
-        if options.sites[..position].iter().any(|other| other.id == site.id) {
-            return plan("the hospitals' names", "all different", format!("{} twice", site.id));
-        }
-        if site.samples == 0 {
-            return plan("a hospital's images", "at least 1", format!("0 for {}", site.id));
-        }
-        number("the pathology bias", "-1 to 1", -1.0..=1.0, site.pathology_bias)?;
-        number("the mean age", "18 to 95 years", 18.0..=95.0, site.demographics.age_mean)?;
-        number("the age's deviation", "0 to 40 years", 0.0..=40.0, site.demographics.age_std)?;
-        number("the share of women", "0 to 1", 0.0..=1.0, site.demographics.female_fraction)?;
-        number("the exposure shift", "-1 to 1", -1.0..=1.0, site.shift.exposure)?;
-        number("the contrast factor", "0.4 to 2.5", 0.4..=2.5, site.shift.contrast)?;
-        number("the added noise", "0 to 2 tenths of full scale", 0.0..=2.0, site.shift.noise)?;
-        number("the added blur", "0 to 0.05 of the side", 0.0..=0.05, site.shift.blur)?;
-    }
-    Ok(())
 }
 
 /// Share of patients with a finding.
@@ -293,12 +142,14 @@ fn site_orders(site: &SyntheticSite, site_number: u64, classes: usize, seed: See
     orders
 }
 
-fn draw(order: &Order<'_>, options: &SyntheticOptions, seed: Seed, pixels: &mut [u8]) -> Scan {
+/// Draws one image into `pixels`; `number` counts over the whole set.
+fn draw(order: &Order<'_>, options: &SyntheticOptions, seed: Seed, number: u32, pixels: &mut [u8]) -> Scan {
     let site = order.site;
     let mut patient_rng = seed.generator("synthetic patient", &[order.site_number, order.patient]);
     let people = &site.demographics;
     let female = patient_rng.random_bool(people.female_fraction);
-    let age = (people.age_mean + people.age_std * f64::from(normal(&mut patient_rng))).clamp(18.0, 95.0).floor();
+    let age =
+        (people.age_mean + people.age_std * f64::from(normal(&mut patient_rng))).clamp(18.0, 95.0).floor();
     let anatomy = Anatomy::draw(female, age as f32, &mut patient_rng);
 
     let mut rng = seed.generator("synthetic", &[order.site_number, order.index]);
@@ -322,7 +173,7 @@ fn draw(order: &Order<'_>, options: &SyntheticOptions, seed: Seed, pixels: &mut 
         split: None,
         sex: Some(if female { Sex::Female } else { Sex::Male }),
         age: Some(age as f32),
-        origin: Origin::Drawn(0),
+        origin: Origin::Drawn(number),
     }
 }
 
@@ -348,15 +199,15 @@ fn radiograph(
     let heart =
         thorax::Heart::new(&anatomy, severity.cardiothoracic_ratio(), -0.20 + 0.02 * normal(rng) + breath);
     let exposure = Exposure {
-        exposure: 0.16 * normal(rng),
-        contrast: (0.08 * normal(rng)).exp(),
-        tilt: 0.08 * normal(rng),
+        exposure: 0.10 * normal(rng),
+        contrast: (0.06 * normal(rng)).exp(),
+        tilt: 0.05 * normal(rng),
         blades: std::array::from_fn(|_| {
             if realistic && rng.random_bool(0.08) { rng.random_range(0.01..0.05) } else { 0.0 }
         }),
         marker: realistic && rng.random_bool(0.5),
     };
-    let consolidation = Consolidation::draw(&anatomy, severity, view, rng);
+    let consolidations = Consolidation::draw(&anatomy, severity, view, rng);
     let detail: Option<(Layer, Layer)> =
         realistic.then(|| (skeleton::draw(&anatomy, view), vessels::draw(&anatomy, view, rng)));
 
@@ -368,17 +219,17 @@ fn radiograph(
             let point = view.point_of(column, row);
             let tissue = thorax::tissue(&anatomy, &heart, point, view.pixel, realistic);
             let mut air = tissue.air;
-            if air > 0.0
-                && let Some(consolidation) = &consolidation
-            {
-                air *= 1.0 - consolidation.at(&anatomy, point, index);
+            if air > 0.0 {
+                for consolidation in &consolidations {
+                    air *= 1.0 - consolidation.at(&anatomy, point, index);
+                }
             }
             let mut total = tissue.solid - air;
             if let Some((bones, vessels)) = &detail
                 && tissue.body > 0.0
             {
-                total += 0.105 * anatomy.bone * bones.values[index] * tissue.body;
-                total += 0.62 * air * vessels.values[index].min(1.0);
+                total += 0.16 * anatomy.bone * bones.values[index] * tissue.body;
+                total += 0.50 * air * vessels.values[index].min(1.0);
                 total += 0.035 * anatomy.pattern.at(point, 5.0, 3) * tissue.body;
             }
             attenuation.push(total);
@@ -386,4 +237,265 @@ fn radiograph(
     }
     let attenuation = if factor > 1 { shrink(&attenuation, size, factor) } else { attenuation };
     film::develop(attenuation, size, &site.shift, exposure, rng)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use medfed_types::ImageSource;
+    use proptest::prelude::*;
+
+    fn options(samples: usize) -> SyntheticOptions {
+        SyntheticOptions { image_size: 28, label_noise: 0.0, ..SyntheticOptions::hospitals(3, samples) }
+    }
+
+    fn labels(data: &Dataset) -> Vec<u32> {
+        data.scans().iter().map(|scan| scan.label).collect()
+    }
+
+    fn mean(values: impl Iterator<Item = f64>) -> f64 {
+        let (sum, n) = values.fold((0.0, 0.0), |(sum, n), v| (sum + v, n + 1.0));
+        sum / n
+    }
+
+    fn brightness(data: &Dataset, index: usize) -> f64 {
+        mean(data.pixels(index).iter().map(|p| f64::from(*p)))
+    }
+
+    /// Probability that a positive scores above a negative, ties one half.
+    fn area(scores: &[f64], labels: &[u32]) -> f64 {
+        let pick = |class| scores.iter().zip(labels).filter(move |(_, l)| **l == class).map(|(s, _)| *s);
+        mean(
+            pick(1).flat_map(|p| {
+                pick(0).map(move |n| if p > n { 1.0 } else { f64::from(u8::from(p == n)) / 2.0 })
+            }),
+        )
+    }
+
+    /// Area of the scores against the difference of class means, learned on even and measured on odd images.
+    fn template_area(data: &Dataset) -> f64 {
+        let learned = |class| {
+            let mut sum = vec![0.0; data.shape().len()];
+            let chosen: Vec<usize> = (0..data.len()).step_by(2).filter(|i| data.label(*i) == class).collect();
+            for i in &chosen {
+                sum.iter_mut()
+                    .zip(data.pixels(*i))
+                    .for_each(|(s, p)| *s += f64::from(*p) / chosen.len() as f64);
+            }
+            sum
+        };
+        let template: Vec<f64> = learned(1).iter().zip(learned(0)).map(|(a, b)| a - b).collect();
+        let scores: Vec<f64> = (1..data.len())
+            .step_by(2)
+            .map(|i| template.iter().zip(data.pixels(i)).map(|(t, p)| t * f64::from(*p)).sum())
+            .collect();
+        let odd: Vec<u32> = labels(data).into_iter().skip(1).step_by(2).collect();
+        area(&scores, &odd)
+    }
+
+    #[test]
+    fn the_bits_depend_on_the_seed_alone() {
+        let with_threads = |threads, seed| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let data = pool.install(|| generate(&options(11), Seed(seed))).unwrap();
+            let pixels: Vec<Vec<u8>> = (0..data.len()).map(|i| data.pixels(i).to_vec()).collect();
+            (pixels, data.scans().to_vec())
+        };
+        assert_eq!(with_threads(1, 5), with_threads(3, 5));
+        assert_ne!(with_threads(1, 5), with_threads(1, 6));
+    }
+
+    #[test]
+    fn a_hospitals_images_do_not_depend_on_the_others() {
+        let three = generate(&options(6), Seed(1)).unwrap();
+        let mut alone = options(6);
+        alone.sites.truncate(1);
+        let one = generate(&alone, Seed(1)).unwrap();
+        assert!((0..6).all(|i| one.pixels(i) == three.pixels(i) && one.scans()[i] == three.scans()[i]));
+    }
+
+    #[test]
+    fn prevalence_follows_the_bias() {
+        for (classes, bias, expected) in [
+            (2, -1.0, 0.05),
+            (2, 0.0, 0.5),
+            (2, 0.5, 0.725),
+            (2, 1.0, 0.95),
+            (3, 0.0, 2.0 / 3.0),
+            (3, -0.5, 0.358),
+        ] {
+            let mut options = SyntheticOptions { classes, realistic: false, ..options(240) };
+            options.sites.truncate(1);
+            options.sites[0].pathology_bias = bias;
+            let data = generate(&options, Seed(2)).unwrap();
+            let ill = mean(labels(&data).iter().map(|l| f64::from(u8::from(*l > 0))));
+            // Shares are exact over patients; patients differ in how many images they have.
+            assert!((ill - expected).abs() < 0.06, "{classes} classes, bias {bias}: {ill}");
+            if classes == 3 {
+                let findings = |class| labels(&data).iter().filter(|l| **l == class).count() as f64;
+                assert!((findings(1) / findings(2)).ln().abs() < 0.5);
+            }
+        }
+    }
+
+    #[test]
+    fn label_noise_changes_labels_and_nothing_else() {
+        let clean = generate(&options(200), Seed(3)).unwrap();
+        let noisy = generate(&SyntheticOptions { label_noise: 0.2, ..options(200) }, Seed(3)).unwrap();
+        let wrong = labels(&clean).iter().zip(labels(&noisy)).filter(|(a, b)| **a != *b).count();
+        // 600 images at 0.2: 120, standard deviation 9.8; five deviations.
+        assert!((71..=169).contains(&wrong), "{wrong}");
+        assert!((0..clean.len()).all(|i| clean.pixels(i) == noisy.pixels(i)));
+    }
+
+    #[test]
+    fn overlap_makes_the_task_harder_and_brightness_does_not_solve_it() {
+        let at =
+            |class_overlap| generate(&SyntheticOptions { class_overlap, ..options(200) }, Seed(4)).unwrap();
+        let areas: Vec<f64> = [0.0, 0.5, 1.0].map(|overlap| template_area(&at(overlap))).to_vec();
+        assert!(areas[0] > areas[1] + 0.03 && areas[1] > areas[2] + 0.03, "{areas:?}");
+        // 300 images with chance labels: standard deviation 0.033; four deviations.
+        assert!(areas[0] > 0.70 && (areas[2] - 0.5).abs() < 0.135, "{areas:?}");
+        let data = at(SyntheticOptions::hospitals(1, 1).class_overlap);
+        let scores: Vec<f64> = (0..data.len()).map(|i| brightness(&data, i)).collect();
+        let by_brightness = area(&scores, &labels(&data));
+        assert!((0.4..0.8).contains(&by_brightness), "{by_brightness}");
+    }
+
+    #[test]
+    fn patients_follow_the_demographics_and_stay_themselves() {
+        let mut options = SyntheticOptions { realistic: false, ..options(300) };
+        options.sites[1].demographics = Demographics { age_mean: 70.0, age_std: 5.0, female_fraction: 0.2 };
+        let data = generate(&options, Seed(5)).unwrap();
+        let site = &data.scans()[300..600];
+        assert!(site.iter().all(|scan| scan.site.as_deref() == Some("hospital_2")));
+        let age = mean(site.iter().map(|scan| f64::from(scan.age.unwrap())));
+        let women = mean(site.iter().map(|scan| f64::from(u8::from(scan.sex == Some(Sex::Female)))));
+        // About 235 patients: standard deviations 0.33 years and 0.026.
+        assert!((age - 69.5).abs() < 2.0 && (women - 0.2).abs() < 0.13, "{age} {women}");
+
+        let mut patients = std::collections::HashMap::new();
+        for (index, scan) in data.scans().iter().enumerate() {
+            patients.entry(scan.patient.clone().unwrap()).or_insert_with(Vec::new).push(index);
+        }
+        let several: Vec<_> = patients.values().filter(|images| images.len() > 1).collect();
+        assert!(several.len() > 50 && several.iter().all(|images| images.len() <= 3));
+        for images in several {
+            let (a, b) = (&data.scans()[images[0]], &data.scans()[images[1]]);
+            assert_eq!((&a.site, a.sex, a.age, a.label), (&b.site, b.sex, b.age, b.label));
+            assert_ne!(data.pixels(images[0]), data.pixels(images[1]));
+        }
+    }
+
+    #[test]
+    fn the_heart_lies_on_the_images_right_and_grows_with_cardiomegaly() {
+        let options = SyntheticOptions { classes: 3, image_size: 64, class_overlap: 0.0, ..options(80) };
+        let data = generate(&options, Seed(6)).unwrap();
+        // Mean grey of a patch of 5 × 5 pixels around the place, over the images of a class.
+        let grey = |class: u32, column: usize, row: usize| {
+            mean((0..data.len()).filter(|i| data.label(*i) == class).flat_map(|i| {
+                let pixels = data.pixels(i);
+                (row - 2..=row + 2)
+                    .flat_map(move |r| (column - 2..=column + 2).map(move |c| f64::from(pixels[64 * r + c])))
+            }))
+        };
+        let (right, left) = (42, 21);
+        assert!(grey(0, right - 4, 40) > grey(0, left + 4, 40) + 15.0);
+        assert!(grey(2, right, 38) > grey(0, right, 38) + 25.0);
+        // Lungs are darker than the mediastinum between them and the abdomen below.
+        assert!(grey(0, 16, 26) + 40.0 < grey(0, 32, 36) && grey(0, 16, 26) + 40.0 < grey(0, 32, 58));
+    }
+
+    #[test]
+    fn hospitals_machines_differ_as_asked() {
+        let with = |shift: DomainShift| {
+            let mut options = options(24);
+            options.sites.truncate(1);
+            options.sites[0].shift = shift;
+            generate(&options, Seed(7)).unwrap()
+        };
+        let grey = |data: &Dataset| mean((0..data.len()).map(|i| brightness(data, i)));
+        // Mean step between neighbours: noise and contrast raise it, blur lowers it.
+        let steps = |data: &Dataset| {
+            mean((0..data.len()).flat_map(|i| {
+                data.pixels(i)
+                    .chunks_exact(28)
+                    .flat_map(|row| row.windows(2))
+                    .map(|w| f64::from(w[0].abs_diff(w[1])))
+            }))
+        };
+        let plain = DomainShift::default();
+        let base = with(plain);
+        assert!(grey(&with(DomainShift { exposure: 0.5, ..plain })) < grey(&base) - 10.0);
+        assert!(steps(&with(DomainShift { noise: 0.8, ..plain })) > 1.2 * steps(&base));
+        assert!(steps(&with(DomainShift { blur: 0.03, ..plain })) < 0.9 * steps(&base));
+        assert!(steps(&with(DomainShift { contrast: 1.6, ..plain })) > 1.1 * steps(&base));
+    }
+
+    #[test]
+    fn options_out_of_range_are_refused() {
+        type Change = fn(&mut SyntheticOptions);
+        let changes: [(&str, Change); 19] = [
+            ("image size", |o| o.image_size = 27),
+            ("image size", |o| o.image_size = 513),
+            ("number of classes", |o| o.classes = 4),
+            ("label noise", |o| o.label_noise = 0.6),
+            ("label noise", |o| o.label_noise = f64::NAN),
+            ("class overlap", |o| o.class_overlap = -0.1),
+            ("synthetic set", |o| o.sites.clear()),
+            ("synthetic set", |o| o.sites[0].samples = usize::MAX),
+            ("hospital's images", |o| o.sites[0].samples = 0),
+            ("hospitals' names", |o| o.sites[1].id = o.sites[0].id.clone()),
+            ("pathology bias", |o| o.sites[0].pathology_bias = 1.1),
+            ("mean age", |o| o.sites[0].demographics.age_mean = 7.0),
+            ("age's deviation", |o| o.sites[0].demographics.age_std = -1.0),
+            ("share of women", |o| o.sites[0].demographics.female_fraction = f64::NAN),
+            ("exposure", |o| o.sites[0].shift.exposure = 2.0),
+            ("contrast", |o| o.sites[0].shift.contrast = 0.0),
+            ("noise", |o| o.sites[0].shift.noise = f64::INFINITY),
+            ("blur", |o| o.sites[0].shift.blur = 0.2),
+            ("number of classes", |o| o.classes = 0),
+        ];
+        for (what, change) in changes {
+            let mut options = options(4);
+            change(&mut options);
+            let message = generate(&options, Seed(0)).unwrap_err().to_string();
+            assert!(message.contains(what), "{message}");
+        }
+        let mut single = options(1);
+        single.sites.truncate(1);
+        assert!(matches!(generate(&single, Seed(0)), Err(DataError::EmptyClass { .. })));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn any_options_in_range_draw_a_complete_set(
+            seed: u64,
+            samples in 4usize..7,
+            image_size in 28usize..48,
+            classes in 2usize..=3,
+            overlap in 0.0..=1.0,
+            bias in -1.0..=1.0,
+            (age_mean, age_std, female_fraction) in (18.0..=95.0, 0.0..=40.0, 0.0..=1.0),
+            (exposure, contrast, noise, blur) in (-1.0..=1.0, 0.4..=2.5, 0.0..=2.0, 0.0..=0.05),
+            realistic: bool,
+        ) {
+            let mut options = SyntheticOptions { image_size, classes, realistic, ..SyntheticOptions::hospitals(2, samples) };
+            options.class_overlap = overlap;
+            options.label_noise = 0.0;
+            options.sites[0].pathology_bias = bias;
+            options.sites[0].demographics = Demographics { age_mean, age_std, female_fraction };
+            options.sites[0].shift = DomainShift { exposure, contrast, noise, blur };
+            match generate(&options, Seed(seed)) {
+                Ok(data) => {
+                    prop_assert_eq!(data.len(), 2 * samples);
+                    prop_assert!(data.scans().iter().all(|scan| (18.0..=95.0).contains(&scan.age.unwrap())));
+                }
+                // So few patients may not show every class.
+                Err(DataError::EmptyClass { .. }) => {}
+                Err(other) => prop_assert!(false, "{other}"),
+            }
+        }
+    }
 }

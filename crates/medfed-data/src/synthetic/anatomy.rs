@@ -8,9 +8,6 @@ use rand_distr::{Distribution, StandardNormal};
 /// A patient's build, in patient coordinates (see [`Point`]): half the detector's side is 1.
 #[derive(Debug, Clone)]
 pub(super) struct Anatomy {
-    pub(super) female: bool,
-    /// Years.
-    pub(super) age: f32,
     /// Half the inner width of the rib cage.
     pub(super) cage: f32,
     /// Height of the lung apices.
@@ -45,7 +42,7 @@ pub(super) fn normal(rng: &mut SimulationRng) -> f32 {
 }
 
 impl Anatomy {
-    /// Draws a patient of that sex and age.
+    /// Draws a patient of that sex and age (years).
     pub(super) fn draw(female: bool, age: f32, rng: &mut SimulationRng) -> Self {
         let old = ((age - 45.0) / 40.0).clamp(0.0, 1.2);
         let size = if female { 0.95 } else { 1.0 } + 0.03 * normal(rng);
@@ -54,8 +51,6 @@ impl Anatomy {
         let dome = 0.42 + 0.05 * normal(rng);
         let left_lower = 0.05 + 0.015 * normal(rng);
         Self {
-            female,
-            age,
             cage,
             apex: -0.74 * size + 0.02 * normal(rng),
             domes: [dome, dome + left_lower],

@@ -62,7 +62,13 @@ impl Layer {
 
     /// Draws a line through `points`; half width (patient coordinates) and strength run linearly from
     /// the first to the second value along it.
-    pub(super) fn stroke(&mut self, points: &[Point], half_width: [f32; 2], strength: [f32; 2], profile: Profile) {
+    pub(super) fn stroke(
+        &mut self,
+        points: &[Point],
+        half_width: [f32; 2],
+        strength: [f32; 2],
+        profile: Profile,
+    ) {
         let last = (points.len().max(2) - 1) as f32;
         for (i, ends) in points.windows(2).enumerate() {
             let at = |range: [f32; 2], t: f32| range[0] + (range[1] - range[0]) * t / last;
@@ -101,7 +107,8 @@ impl Layer {
                         Profile::Tube => 1.0 - 0.5 * across * across,
                         Profile::Bone => 0.62 + 0.38 * across * across * across,
                     };
-                    let value = cover * shape * (strength[0] + (strength[1] - strength[0]) * t) * (wanted / width);
+                    let value =
+                        cover * shape * (strength[0] + (strength[1] - strength[0]) * t) * (wanted / width);
                     let pixel = &mut self.values[row * size + column];
                     *pixel = pixel.max(value);
                 }

@@ -19,19 +19,24 @@ pub(super) struct Severity {
 
 impl Severity {
     /// Draws severities around ±`separation`/2 (standard deviation 1): `+` for the finding that is there.
-    pub(super) fn draw(pneumonia: bool, cardiomegaly: bool, separation: f32, rng: &mut SimulationRng) -> Self {
+    pub(super) fn draw(
+        pneumonia: bool,
+        cardiomegaly: bool,
+        separation: f32,
+        rng: &mut SimulationRng,
+    ) -> Self {
         let mut z = |present: bool| normal(rng) + if present { 0.5 } else { -0.5 } * separation;
         Self { pneumonia: z(pneumonia), cardiomegaly: z(cardiomegaly) }
     }
 
-    /// The cardiothoracic ratio: 0.53 at z = 0, 0.035 more for each standard deviation.
+    /// The cardiothoracic ratio: 0.53 at z = 0, 0.045 more for each standard deviation.
     pub(super) fn cardiothoracic_ratio(self) -> f32 {
-        (0.53 + 0.035 * self.cardiomegaly).clamp(0.36, 0.74)
+        (0.53 + 0.045 * self.cardiomegaly).clamp(0.36, 0.76)
     }
 
     /// Share of the air that the consolidation replaces where it is densest.
     fn opacity(self) -> f32 {
-        0.85 / (1.0 + (-(self.pneumonia - 0.5) * 1.7).exp())
+        0.95 / (1.0 + (-(self.pneumonia - 0.4) * 2.0).exp())
     }
 }
 
@@ -49,23 +54,32 @@ pub(super) struct Consolidation {
 }
 
 impl Consolidation {
-    /// Draws a patch somewhere in the lungs; `None` where it would be too faint to see.
-    pub(super) fn draw(a: &Anatomy, severity: Severity, view: View, rng: &mut SimulationRng) -> Option<Self> {
-        let side = if rng.random_bool(0.55) { -1.0 } else { 1.0 };
+    /// Draws patches somewhere in the lungs: none where they would be too faint to see, up to three, on
+    /// both sides, in severe disease.
+    pub(super) fn draw(a: &Anatomy, severity: Severity, view: View, rng: &mut SimulationRng) -> Vec<Self> {
+        if severity.opacity() < 0.02 {
+            return Vec::new();
+        }
+        let first = if rng.random_bool(0.55) { -1.0 } else { 1.0 };
+        let count = 1 + usize::from(severity.pneumonia > 0.7) + usize::from(severity.pneumonia > 1.7);
+        [first, -first, first][..count]
+            .iter()
+            .map(|side| Self::patch(a, severity, *side, view, rng))
+            .collect()
+    }
+
+    fn patch(a: &Anatomy, severity: Severity, side: f32, view: View, rng: &mut SimulationRng) -> Self {
         let lower = rng.random_bool(0.65);
         let fissured = !lower && rng.random_bool(0.4);
         let centre = [
             a.midline + side * a.cage * rng.random_range(0.38..0.68),
             if lower { rng.random_range(0.08..0.34) } else { rng.random_range(-0.45..-0.15) },
         ];
-        let size = 0.17 + 0.035 * severity.pneumonia.clamp(-1.0, 3.0);
+        let size = 0.20 + 0.04 * severity.pneumonia.clamp(-1.0, 3.0);
         let radii = [size * rng.random_range(0.8..1.3), size * rng.random_range(0.8..1.3)];
         let patches = Texture(rng.random());
         let tilt = rng.random_range(-0.3..0.3);
         let opacity = severity.opacity();
-        if opacity < 0.02 {
-            return None;
-        }
         let bronchi = (opacity > 0.25).then(|| {
             let mut layer = Layer::new(view);
             for spread in [-0.5, -0.15, 0.2, 0.55] {
@@ -76,7 +90,7 @@ impl Consolidation {
             layer
         });
         let fissure = fissured.then_some(centre[1] + 0.35 * radii[1]);
-        Some(Self { centre, radii, opacity, fissure, patches, bronchi })
+        Self { centre, radii, opacity, fissure, patches, bronchi }
     }
 
     /// Share of the air replaced at `p`, which is pixel `index`.
@@ -86,7 +100,7 @@ impl Consolidation {
         if r2 > 7.0 || lung_depth(a, p).0 < -0.05 {
             return 0.0;
         }
-        let cloud = 0.75 + 0.6 * self.patches.at(p, 11.0, 3);
+        let cloud = 0.8 + 0.9 * self.patches.at(p, 12.0, 3);
         let mut share = self.opacity * (1.35 * (-0.6 * r2).exp() * cloud).clamp(0.0, 1.0);
         if let Some(fissure) = self.fissure {
             share *= ((fissure - p[1]) / 0.02 + 0.5).clamp(0.15, 1.0);

@@ -2,6 +2,7 @@
 
 use super::anatomy::Anatomy;
 use super::canvas::{Layer, Point, Profile, View};
+use super::thorax::{APEX_OUT, WIDEST};
 
 /// Steps along a curved bone.
 const STEPS: usize = 12;
@@ -24,9 +25,9 @@ pub(super) fn draw(a: &Anatomy, view: View) -> Layer {
 
 /// The rib cage's half width at height `y`, along the outside of the lungs.
 fn cage_at(a: &Anatomy, y: f32) -> f32 {
-    let centre = 0.46 * a.cage;
-    let v = ((0.22 - y) / (0.26 - a.apex)).clamp(0.0, 1.0);
-    centre + (a.cage + 0.015 - centre) * (1.0 - v * v * v.sqrt()).powf(0.4)
+    let centre = APEX_OUT * a.cage;
+    let v = ((WIDEST - y) / (WIDEST + 0.05 - a.apex)).clamp(0.0, 1.0);
+    centre + (a.cage + 0.015 - centre) * (1.0 - v * v).sqrt()
 }
 
 fn posterior_rib(layer: &mut Layer, a: &Anatomy, side: f32, rib: f32) {
@@ -76,11 +77,21 @@ fn shoulder(layer: &mut Layer, a: &Anatomy, side: f32) {
     let clavicle = bow([0.075, -0.55], [a.trunk - 0.06, a.clavicle], 0.022);
     layer.stroke(&clavicle, [0.030, 0.024], [1.0, 0.95], Profile::Bone);
     // Shoulder blade: outer border and spine, then the head of the humerus and its shaft.
-    layer.stroke(&bow([a.cage - 0.06, 0.02], [a.trunk - 0.03, -0.42], 0.0), [0.012, 0.028], [0.35, 0.6], Profile::Bone);
-    layer.stroke(&bow([a.cage - 0.20, -0.52], [a.trunk, -0.60], 0.0), [0.014, 0.026], [0.25, 0.7], Profile::Bone);
+    layer.stroke(
+        &bow([a.cage - 0.06, 0.02], [a.trunk - 0.03, -0.42], 0.0),
+        [0.012, 0.028],
+        [0.35, 0.6],
+        Profile::Bone,
+    );
+    layer.stroke(
+        &bow([a.cage - 0.20, -0.52], [a.trunk, -0.60], 0.0),
+        [0.014, 0.026],
+        [0.25, 0.7],
+        Profile::Bone,
+    );
     let head = [side * (a.trunk + 0.04), -0.50];
     layer.stroke(&[head, [head[0] + side * 0.01, -0.46]], [0.085, 0.085], [0.8, 0.8], Profile::Tube);
-    layer.stroke(&[head, [head[0] + side * 0.16, 1.1]], [0.050, 0.042], [0.8, 0.8], Profile::Bone);
+    layer.stroke(&[head, [head[0] + side * 0.24, 1.1]], [0.050, 0.042], [0.8, 0.8], Profile::Bone);
 }
 
 fn spine(layer: &mut Layer, a: &Anatomy) {
@@ -92,7 +103,12 @@ fn spine(layer: &mut Layer, a: &Anatomy) {
         layer.stroke(&across, [height, height], [0.55, 0.55], Profile::Bone);
         // The pedicles and the spinous process make a face of each vertebra.
         for x in [-0.6 * half, 0.6 * half] {
-            layer.stroke(&[[a.midline + x, y - 0.01], [a.midline + x, y + 0.01]], [0.012; 2], [0.75; 2], Profile::Tube);
+            layer.stroke(
+                &[[a.midline + x, y - 0.01], [a.midline + x, y + 0.01]],
+                [0.012; 2],
+                [0.75; 2],
+                Profile::Tube,
+            );
         }
         layer.stroke(&[[a.midline, y], [a.midline, y + 0.3 * spacing]], [0.010; 2], [0.8; 2], Profile::Tube);
         y += spacing;

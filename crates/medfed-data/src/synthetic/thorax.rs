@@ -6,6 +6,11 @@
 use super::anatomy::Anatomy;
 use super::canvas::Point;
 
+/// Height at which the rib cage is widest.
+pub(super) const WIDEST: f32 = 0.34;
+/// How far out the lungs' apices lie, as a share of the cage's half width.
+pub(super) const APEX_OUT: f32 = 0.44;
+
 /// What the beam meets at a point.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tissue {
@@ -35,7 +40,7 @@ impl Heart {
             left: anatomy.midline - 0.34 * width,
             right: anatomy.midline + 0.66 * width,
             top,
-            bottom: anatomy.domes[1] + 0.10,
+            bottom: anatomy.domes[1] + 0.12,
         }
     }
 
@@ -48,11 +53,12 @@ impl Heart {
         // The left ventricle bulges low and turns in sharply at the apex, the right atrium bulges evenly.
         let ventricle = if t < 0.76 {
             let u = t / 0.76;
-            u * u * (1.9 - 0.9 * u)
+            // Level at both ends, so that the border leaves the aorta and meets the apex without a corner.
+            u * u * (3.0 - 2.0 * u)
         } else {
-            (1.0 - ((t - 0.76) / 0.34).powi(2)).max(0.0).sqrt()
+            (1.0 - ((t - 0.76) / 0.36).powi(2)).max(0.0).sqrt()
         };
-        let atrium = (1.0 - ((t - 0.62) / 0.62).powi(2)).max(0.0).sqrt();
+        let atrium = (1.0 - ((t - 0.66) / 0.66).powi(2)).max(0.0).powf(0.7);
         let right = 0.085 + (self.right - 0.085) * ventricle;
         let left = -0.07 + (self.left + 0.07) * atrium;
         // The borders slope; dividing by the slope's length would need derivatives that the eye misses.
@@ -82,16 +88,15 @@ pub(super) fn lung_depth(a: &Anatomy, [x, y]: Point) -> (f32, f32) {
     let from_middle = x - a.midline;
     let side = Anatomy::side(from_middle);
     let s = from_middle.abs();
-    let centre = 0.46 * a.cage;
+    let centre = APEX_OUT * a.cage;
     let outer = a.cage - centre;
     let (u, v) = (
         (s - centre).abs() / if s > centre { outer } else { 0.98 * centre },
-        (y - 0.22).abs() / if y < 0.22 { 0.22 - a.apex } else { 1.5 },
+        (y - WIDEST).abs() / if y < WIDEST { WIDEST - a.apex } else { 1.5 },
     );
-    // A superellipse of exponent 2.5: fuller than an ellipse at the shoulder of the cage.
-    let cage = (1.0 - (u * u * u.sqrt() + v * v * v.sqrt()).powf(0.4)) * outer;
-    let from_crest = (s - 0.44 * a.cage) / a.cage;
-    let fall = if from_crest > 0.0 { 0.75 } else { 0.32 };
+    let cage = (1.0 - (u * u + v * v).sqrt()) * outer;
+    let from_crest = (s.min(a.cage) - 0.44 * a.cage) / a.cage;
+    let fall = if from_crest > 0.0 { 0.72 } else { 0.25 };
     let dome = a.domes[side] + fall * from_crest * from_crest - y;
     let medial = s - 0.075;
     (cage.min(medial).min(dome), -dome)
@@ -111,7 +116,7 @@ fn body_depth(a: &Anatomy, [x, y]: Point) -> f32 {
     // The upper arm: a capsule from the shoulder downwards and away.
     let (ax, ay) = (a.trunk + 0.03, -0.45);
     let t = ((y - ay) / 1.6).clamp(0.0, 1.0);
-    let (mx, my) = (ax + 0.16 * t, ay + 1.6 * t);
+    let (mx, my) = (ax + 0.24 * t, ay + 1.6 * t);
     let arm = 0.13 - ((s - mx).powi(2) + (y - my).powi(2)).sqrt();
     trunk.max(neck).max(joint).max(arm)
 }
@@ -128,13 +133,14 @@ pub(super) fn tissue(a: &Anatomy, heart: &Heart, p: Point, pixel: f32, realistic
     let (depth, below) = lung_depth(a, p);
     let mut solid = a.thickness * (0.30 + 0.52 * round_back(outline, 0.34));
 
-    // Abdomen: the liver and spleen fill the space under the domes.
+    // Abdomen: liver and spleen fill the space under the domes, in front of or behind the heart.
     let under = cover(below, 2.0 * pixel);
-    solid += under * (0.10 + 0.22 * (below / 0.25).clamp(0.0, 1.0)) * cover(a.cage + 0.06 - x.abs(), 0.16);
+    let within = cover(a.trunk - x.abs(), 0.08) * round_back(outline, 0.20);
+    let abdomen = under * within * (0.14 + 0.22 * (below / 0.25).clamp(0.0, 1.0));
 
     // Lungs, with the posterior recess that lies behind the domes.
     let inside = cover(depth, pixel);
-    let mut air = inside * (0.20 + 0.30 * round_back(depth, 0.34));
+    let mut air = inside * (0.17 + 0.29 * round_back(depth, 0.30));
     if inside < 1.0 && below > 0.0 {
         air += (1.0 - inside) * 0.07 * (1.0 - below / 0.22).max(0.0) * cover(depth + 0.2, 0.2);
     }
@@ -142,12 +148,16 @@ pub(super) fn tissue(a: &Anatomy, heart: &Heart, p: Point, pixel: f32, realistic
     // Mediastinum: vessels of the upper chest, aortic knob, pulmonary trunk, hila.
     let width = 0.105 + 0.05 * ((-0.45 - y) / 0.4).clamp(0.0, 1.0);
     let mut dense = 0.75 * cover(width - middle[0].abs(), 0.05);
-    let knob = ellipse(middle, [0.105 + 0.03 * a.aorta, -0.30 - 0.05 * a.aorta], [0.085 + 0.03 * a.aorta; 2]);
-    let trunk = ellipse(middle, [0.10, -0.10], [0.085, 0.13]);
+    let knob = ellipse(
+        middle,
+        [0.065 + 0.03 * a.aorta, -0.31 - 0.05 * a.aorta],
+        [0.090 + 0.03 * a.aorta, 0.10 + 0.03 * a.aorta],
+    );
+    let trunk = ellipse(middle, [0.075, -0.10], [0.095, 0.17]);
     let cava = ellipse(middle, [-0.09, -0.16 - 0.03 * a.aorta], [0.06 + 0.02 * a.aorta, 0.26]);
     for (d, full) in [(knob, 0.06), (trunk, 0.06), (cava, 0.05)] {
         if d > -pixel {
-            dense = dense.max(0.92 * cover(d, pixel) * (0.45 + 0.55 * round_back(d, full)));
+            dense = dense.max(0.88 * cover(d, 1.5 * pixel) * (0.35 + 0.65 * round_back(d, full)));
         }
     }
     // The descending aorta, a faint edge left of the spine that bends out with age.
@@ -156,13 +166,16 @@ pub(super) fn tissue(a: &Anatomy, heart: &Heart, p: Point, pixel: f32, realistic
         dense = dense.max(0.38 * cover(bend - middle[0], 1.5 * pixel) * cover(middle[0], 0.02));
     }
 
+    let mut chest = 0.13 * dense;
     let (into, half) = heart.depth(p);
     if into > -pixel {
         let edge = cover(into, 1.3 * pixel);
-        dense = dense.max(edge * (0.62 + 0.36 * round_back(into, 0.55 * half)));
-        solid += 0.15 * edge * round_back(into, half);
+        dense = dense.max(edge * (0.50 + 0.48 * round_back(into, 0.6 * half)));
+        // The heart rises out of the great vessels without an edge.
+        let rise = ((y - heart.top) / 0.25).clamp(0.0, 1.0);
+        chest = 0.13 * dense + 0.12 * edge * rise * round_back(into, half);
     }
-    solid += 0.16 * dense * (1.0 - under * 0.5);
+    solid += chest.max(abdomen);
     air *= 1.0 - dense;
 
     if realistic {
@@ -170,7 +183,7 @@ pub(super) fn tissue(a: &Anatomy, heart: &Heart, p: Point, pixel: f32, realistic
             let d = [(middle[0] - side * 0.165) / 0.075, (y + 0.02 + 0.03 * side) / 0.13];
             let r2 = d[0] * d[0] + d[1] * d[1];
             if r2 < 6.0 {
-                solid += 0.10 * (-r2).exp();
+                solid += 0.13 * (-r2).exp();
             }
         }
         // Windpipe and stomach gas.
@@ -186,7 +199,7 @@ pub(super) fn tissue(a: &Anatomy, heart: &Heart, p: Point, pixel: f32, realistic
             let d = ellipse([s, y], [0.60 * a.cage, 0.62 - a.breast], [1.08 * a.breast, a.breast]);
             // Fullest below the centre; the lower edge is the one that is seen.
             let low = ((y - 0.62 + 1.7 * a.breast) / a.breast).clamp(0.0, 1.0);
-            solid += 0.16 * low * round_back(d, 0.6 * a.breast);
+            solid += 0.20 * low * round_back(d, 0.5 * a.breast) * (1.0 - 0.75 * under);
         }
     }
     Tissue { solid: solid * body, air: air * body, body }
