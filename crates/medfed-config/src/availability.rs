@@ -55,7 +55,7 @@ impl Sections {
     pub fn unavailable(&self) -> Vec<Unavailable> {
         let robust = self.robust_aggregation.enabled;
         let rule = self.robust_aggregation.method;
-        let checks: [(bool, &'static str, &str, &'static str); 9] = [
+        let checks: [(bool, &'static str, &str, &'static str); 10] = [
             (
                 self.secure_aggregation.enabled,
                 "secure_aggregation.enabled",
@@ -105,6 +105,12 @@ impl Sections {
                 "federated.fraction_evaluate",
                 "every hospital is evaluated in this version, a share of them cannot be chosen",
                 "--set federated.fraction_evaluate=1",
+            ),
+            (
+                self.evaluation.evaluate_every != 1,
+                "evaluation.evaluate_every",
+                "this version evaluates after every round",
+                "--set evaluation.evaluate_every=1",
             ),
             (
                 self.experiment.device == Device::Cuda,

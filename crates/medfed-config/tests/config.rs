@@ -83,6 +83,7 @@ fn every_switch_that_is_not_built_is_reported() {
         ("orchestrator.enabled=true", "orchestrator.enabled"),
         ("model.pretrained=true", "model.pretrained"),
         ("federated.fraction_evaluate=0.5", "federated.fraction_evaluate"),
+        ("evaluation.evaluate_every=2", "evaluation.evaluate_every"),
         ("experiment.device=cuda", "experiment.device"),
     ] {
         let config = read_with("{}", &[set]).unwrap();
@@ -299,6 +300,31 @@ fn overrides_are_checked_and_named() {
     assert_eq!(later.experiment.seed, 2);
     let listed = read_with(FURTHER, &["data.nodes.0.samples=5"]).unwrap();
     assert_eq!(listed.hospitals()[0].samples, 5);
+}
+
+#[test]
+fn the_manual_lists_every_key_with_its_default() {
+    fn walk(path: &str, schema: &serde_json::Value, manual: &str) {
+        for (key, property) in schema["properties"].as_object().into_iter().flatten() {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            if property["properties"].is_object() && property["type"] == "object" {
+                walk(&path, property, manual);
+                continue;
+            }
+            let default = match &property["default"] {
+                serde_json::Value::Null => "\u{2013}".to_owned(),
+                serde_json::Value::String(text) if !text.is_empty() => format!("`{text}`"),
+                serde_json::Value::Array(items) => {
+                    let items: Vec<_> = items.iter().filter_map(serde_json::Value::as_str).collect();
+                    format!("`[{}]`", items.join(", "))
+                }
+                other => format!("`{other}`"),
+            };
+            let row = format!("| `{path}` | {default} | ");
+            assert!(manual.contains(&row), "docs/configuration.md has no row {row:?}");
+        }
+    }
+    walk("", &Config::schema(), include_str!("../../../docs/configuration.md"));
 }
 
 #[test]
