@@ -135,13 +135,15 @@ impl FastNoise {
 
     fn add(self, values: &mut [f32], key: &SecretKey) {
         let Self { deviation, grid } = self;
-        let per_grid = 1.0 / grid;
+        // Doubles in [2^52, 2^53) grids are the multiples of the grid, so adding this rounds to the
+        // nearest one. A result beyond 2^51 grids rounds to multiples of more when it becomes an f32.
+        let rounding = 1.5 * 2f64.powi(52) * grid;
         values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
             let mut rng = Words::new(key.generator("gaussian noise", &[chunk as u64]));
             for value in values {
                 let z: f64 = StandardNormal.sample(&mut rng);
-                let noised = deviation.mul_add(z, f64::from(*value));
-                *value = ((noised * per_grid).round_ties_even() * grid) as f32;
+                let noised = deviation * z + f64::from(*value);
+                *value = ((noised + rounding) - rounding) as f32;
             }
         });
     }

@@ -61,7 +61,7 @@ impl DiscreteGaussian {
         }
         // D3: a sign. D4: the candidate i = ⌈kσ⌉ + j for a uniform j < ⌈σ⌉, of which a/p = i/σ − k is the
         // part beyond k standard deviations.
-        let negative = rng.coin(1, 2);
+        let negative = rng.bit();
         let kp = u128::from(k) * u128::from(self.p);
         let i = kp.div_ceil(u128::from(self.q)) + u128::from(rng.below(self.width));
         let a = i * u128::from(self.q) - kp;
@@ -76,7 +76,7 @@ impl DiscreteGaussian {
                 return None;
             }
         }
-        if !rng.exp_minus(|rng| rng.coin(1, 2) && rng.coin(a, self.p) && rng.coin(a, self.p)) {
+        if !rng.exp_minus(|rng| rng.bit() && rng.coin(a, self.p) && rng.coin(a, self.p)) {
             return None;
         }
         // D8. A sample fits: for σ below 2^57 it is beyond i64 with a probability below exp(-2000).
@@ -90,6 +90,8 @@ pub(crate) struct Words {
     rng: SecretRng,
     block: [u64; Self::BLOCK],
     used: usize,
+    /// Single bits not handed out yet: those below the highest 1.
+    bits: u64,
 }
 
 impl std::fmt::Debug for Words {
@@ -103,7 +105,7 @@ impl Words {
 
     /// Takes the words from `rng`.
     pub(crate) fn new(rng: SecretRng) -> Self {
-        Self { rng, block: [0; Self::BLOCK], used: Self::BLOCK }
+        Self { rng, block: [0; Self::BLOCK], used: Self::BLOCK, bits: 1 }
     }
 
     #[inline]
@@ -124,6 +126,19 @@ impl Words {
             *word = u64::from_le_bytes(*bytes);
         }
         self.used = 0;
+    }
+
+    /// True with probability 1/2.
+    #[inline]
+    fn bit(&mut self) -> bool {
+        if self.bits == 1 {
+            // 63 bits under a 1 that marks their end; the lowest bit of the word is given up.
+            self.bits = self.word() | 1;
+            self.bits = self.bits.rotate_right(1);
+        }
+        let bit = self.bits & 1 == 1;
+        self.bits >>= 1;
+        bit
     }
 
     /// Uniform in `0..bound`, `bound` at least 1 (Lemire 2019: a multiplication, and a rejection).
@@ -151,17 +166,30 @@ impl Words {
     /// number of the failing one is odd with probability exp(−r).
     #[inline]
     fn exp_minus(&mut self, mut coin: impl FnMut(&mut Self) -> bool) -> bool {
-        let mut number = 1;
+        if !coin(self) {
+            return true;
+        }
+        let mut number = 2;
         while coin(self) && self.coin(1, number) {
             number += 1;
         }
         number % 2 == 1
     }
 
-    /// True with probability exp(−1/2).
+    /// True with probability exp(−1/2): [`exp_minus`](Self::exp_minus) with its first two rounds in bits.
     #[inline]
     fn exp_minus_half(&mut self) -> bool {
-        self.exp_minus(|rng| rng.coin(1, 2))
+        if !self.bit() {
+            return true;
+        }
+        if !(self.bit() && self.bit()) {
+            return false;
+        }
+        let mut number = 3;
+        while self.bit() && self.coin(1, number) {
+            number += 1;
+        }
+        number % 2 == 1
     }
 }
 
@@ -187,6 +215,7 @@ impl TryRng for Words {
 mod tests {
     use super::*;
     use medfed_types::SecretKey;
+    use sha2::{Digest, Sha256};
 
     fn words(stream: u64) -> Words {
         Words::new(SecretKey::from_bytes([9; 32]).generator("test", &[stream]))
@@ -194,6 +223,34 @@ mod tests {
 
     fn sampler(p: u64, q: u64) -> DiscreteGaussian {
         DiscreteGaussian::new(NonZeroU64::new(p).unwrap(), NonZeroU64::new(q).unwrap())
+    }
+
+    /// An independent implementation draws the same samples from the same stream.
+    #[test]
+    fn known_answers() {
+        #[derive(serde::Deserialize)]
+        struct Case {
+            stream: u64,
+            p: u64,
+            q: u64,
+            first: Vec<i64>,
+            sha256_of_400: String,
+        }
+        #[derive(serde::Deserialize)]
+        struct Vectors {
+            cases: Vec<Case>,
+        }
+        let text = include_str!("../../../../testdata/noise.json");
+        let vectors: Vectors = serde_json::from_str(text).unwrap();
+        assert_eq!(vectors.cases.len(), 7);
+        for case in vectors.cases {
+            let (sampler, mut rng) = (sampler(case.p, case.q), words(case.stream));
+            let samples: Vec<i64> = (0..400).map(|_| sampler.sample(&mut rng)).collect();
+            assert_eq!(samples[..8], case.first, "{}/{}", case.p, case.q);
+            let bytes: Vec<u8> = samples.iter().flat_map(|x| x.to_le_bytes()).collect();
+            let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(digest, case.sha256_of_400, "{}/{}", case.p, case.q);
+        }
     }
 
     /// Chi-square over all integers that are expected at least 10 times, the tails in one cell each. By
