@@ -1,1 +1,4 @@
 //! Network descriptions and the CPU executor: forward, backward, per-unit norms, clipped sums.
+
+pub mod optimizer;
+pub mod schedule;
