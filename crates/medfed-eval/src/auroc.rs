@@ -144,3 +144,111 @@ fn newcombe(area: f64, m: f64, n: f64) -> Interval {
     };
     Interval { estimate: area, lower: end(0.0), upper: end(1.0) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use medfed_types::Seed;
+    use proptest::prelude::*;
+    use rand::RngExt;
+
+    fn by_pairs(scores: &[f64], positive: &[bool]) -> f64 {
+        let of = |wanted| scores.iter().zip(positive).filter(move |(_, p)| **p == wanted).map(|(s, _)| *s);
+        let pairs: Vec<f64> = of(true)
+            .flat_map(|p| {
+                of(false).map(move |n| f64::from(u8::from(p > n)) + f64::from(u8::from(p == n)) / 2.0)
+            })
+            .collect();
+        pairs.iter().sum::<f64>() / pairs.len() as f64
+    }
+
+    #[test]
+    fn not_defined_without_both_groups() {
+        assert_eq!(auroc(&[], &[]), None);
+        assert_eq!(auroc(&[0.1, 0.2], &[true, true]), None);
+        assert_eq!(auroc(&[0.1, 0.2], &[false, false]), None);
+        assert_eq!(auroc(&[0.1], &[true, false]), None);
+        assert_eq!(auroc(&[f64::NAN, 0.2], &[true, false]), None);
+        // Infinities are ordered, so they are scores like others.
+        assert_eq!(auroc(&[f64::INFINITY, f64::NEG_INFINITY], &[true, false]).unwrap().estimate, 1.0);
+        assert_eq!(auroc(&[0.0, -0.0], &[true, false]).unwrap().estimate, 0.5);
+    }
+
+    #[test]
+    fn the_interval_does_not_collapse() {
+        for n in [1usize, 3, 50] {
+            let positive: Vec<bool> = (0..2 * n).map(|i| i >= n).collect();
+            let separated = auroc(&(0..2 * n).map(|i| i as f64).collect::<Vec<_>>(), &positive).unwrap();
+            assert_eq!((separated.estimate, separated.upper), (1.0, 1.0));
+            assert!(separated.lower < 1.0 - 0.5 / n as f64, "{separated:?}");
+            let tied = auroc(&vec![0.5; 2 * n], &positive).unwrap();
+            assert!(tied.lower < 0.5 && tied.estimate == 0.5 && tied.upper > 0.5);
+            // The ends are where the distance is z standard errors, so they lie symmetrically here.
+            assert!((tied.lower + tied.upper - 1.0).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn two_classes_as_a_mean_over_classes_have_delongs_interval() {
+        let scores: Vec<f64> = (0..40).map(|i| f64::from((i * 17) % 23) / 32.0).collect();
+        let labels: Vec<u32> = (0..40).map(|i| u32::from((i * i) % 7 < 3)).collect();
+        let positive: Vec<bool> = labels.iter().map(|l| *l == 1).collect();
+        let other: Vec<f64> = scores.iter().map(|s| 1.0 - s).collect();
+        let (one, mean) =
+            (auroc(&scores, &positive).unwrap(), mean_auroc(&[other, scores], &labels).unwrap());
+        assert!((one.estimate - mean.estimate).abs() < 1e-12);
+        assert!((one.lower - mean.lower).abs() < 1e-12 && (one.upper - mean.upper).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_interval_covers_the_truth_19_times_in_20() {
+        // Uniform scores, positives on 0.5 to 1.5: the true area is 1 - 0.5²/2 = 0.875.
+        let mut rng = Seed(1).generator("coverage", &[]);
+        let positive: Vec<bool> = (0..100).map(|i| i % 2 == 0).collect();
+        let trials = 2000;
+        let covered = (0..trials)
+            .filter(|_| {
+                let scores: Vec<f64> = positive
+                    .iter()
+                    .map(|p| rng.random_range(0.0..1.0) + if *p { 0.5 } else { 0.0 })
+                    .collect();
+                let found = auroc(&scores, &positive).unwrap();
+                found.lower <= 0.875 && 0.875 <= found.upper
+            })
+            .count();
+        let share = covered as f64 / f64::from(trials);
+        // The binomial standard deviation is 0.005; the rest is the approximation's own error.
+        assert!((share - 0.95).abs() < 0.02, "{share}");
+    }
+
+    proptest! {
+        #[test]
+        fn equals_counting_pairs_and_ignores_order(
+            rows in prop::collection::vec((-4i8..5, any::<bool>()), 2..60),
+            turn in 0usize..60,
+        ) {
+            let mut rows = rows;
+            let split = |rows: &[(i8, bool)]| -> (Vec<f64>, Vec<bool>) {
+                rows.iter().map(|(s, p)| (f64::from(*s) / 4.0, *p)).unzip()
+            };
+            let (scores, positive) = split(&rows);
+            let found = auroc(&scores, &positive);
+            match found {
+                Some(found) => prop_assert!((found.estimate - by_pairs(&scores, &positive)).abs() < 1e-12),
+                None => prop_assert!(positive.iter().all(|p| *p) || !positive.iter().any(|p| *p)),
+            }
+            let turn = turn % rows.len();
+            rows.rotate_left(turn);
+            let (scores, positive) = split(&rows);
+            let turned = auroc(&scores, &positive);
+            let same = |a: f64, b: f64| (a - b).abs() < 1e-9;
+            let agree = match (found, turned) {
+                (Some(a), Some(b)) => {
+                    same(a.estimate, b.estimate) && same(a.lower, b.lower) && same(a.upper, b.upper)
+                }
+                (a, b) => a == b,
+            };
+            prop_assert!(agree, "{:?} and {:?}", found, turned);
+        }
+    }
+}

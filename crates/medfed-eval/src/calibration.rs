@@ -16,3 +16,22 @@ pub(crate) fn expected_calibration_error(predictions: &Predictions) -> f64 {
     }
     gap.iter().map(|sum| sum.abs()).sum::<f64>() / predictions.len() as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn confident_mistakes_count_in_full_and_bins_are_open_at_the_left() {
+        let error = |rows: &[f64], labels: &[u32]| {
+            expected_calibration_error(&Predictions::from_probabilities(rows, labels, 2).unwrap())
+        };
+        assert_eq!(error(&[1.0, 0.0], &[1]), 1.0);
+        assert_eq!(error(&[1.0, 0.0], &[0]), 0.0);
+        // 0.8 = 12/15 belongs to the bin that ends there, together with 0.75; 0.85 does not.
+        let one_right = [0.8, 0.2, 0.75, 0.25];
+        assert!((error(&one_right, &[0, 1]) - 0.275).abs() < 1e-12);
+        let apart = [0.8, 0.2, 0.85, 0.15];
+        assert!((error(&apart, &[0, 1]) - 0.525).abs() < 1e-12);
+    }
+}

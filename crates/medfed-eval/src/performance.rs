@@ -77,6 +77,11 @@ impl Performance {
             let used = if classes == 2 { &per_class[1..] } else { &per_class[..] };
             weighted_mean(used.iter().map(|class| (rate(class), 1.0)))
         };
+        // There is at least one image, so at least one class is present.
+        let (balanced, present) = per_class
+            .iter()
+            .filter_map(|class| class.sensitivity)
+            .fold((0.0, 0), |(sum, n), s| (sum + s, n + 1));
         Self {
             n,
             accuracy: wilson((0..classes).map(|k| confusion[k][k]).sum(), n),
@@ -86,8 +91,7 @@ impl Performance {
             specificity: over_classes(|class| class.specificity),
             precision: over_classes(|class| class.precision),
             f1: over_classes(|class| class.f1),
-            balanced_accuracy: weighted_mean(per_class.iter().map(|class| (class.sensitivity, 1.0)))
-                .expect("there is at least one image, so at least one class is present"),
+            balanced_accuracy: balanced / present as f64,
             calibration_error: calibration::expected_calibration_error(predictions),
             confusion,
             per_class,
@@ -114,5 +118,115 @@ fn one_against_rest(
         specificity: ratio(others - (predicted - found), others),
         precision: ratio(found, predicted),
         f1: ratio(2 * found, n + predicted),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Deserialize)]
+    struct Vectors {
+        cases: Vec<Case>,
+    }
+
+    #[derive(Deserialize)]
+    struct Case {
+        name: String,
+        classes: usize,
+        labels: Vec<u32>,
+        probabilities: Vec<f64>,
+        expected: Expected,
+    }
+
+    #[derive(Deserialize)]
+    struct Expected {
+        accuracy: f64,
+        log_loss: f64,
+        auc: Option<f64>,
+        auc_interval: Option<[f64; 2]>,
+        sensitivity: Option<f64>,
+        specificity: Option<f64>,
+        precision: Option<f64>,
+        f1: Option<f64>,
+        balanced_accuracy: f64,
+        calibration_error: f64,
+        confusion: Vec<Vec<u64>>,
+        class_auc: Vec<Option<f64>>,
+    }
+
+    #[test]
+    fn agrees_with_scikit_learn() {
+        let vectors: Vectors =
+            serde_json::from_str(include_str!("../../../testdata/eval_metrics.json")).unwrap();
+        assert_eq!(vectors.cases.len(), 9);
+        for Case { name, classes, labels, probabilities, expected } in vectors.cases {
+            let predictions = Predictions::from_probabilities(&probabilities, &labels, classes).unwrap();
+            let found = Performance::of(&predictions);
+            let close = |what: &str, found: Option<f64>, expected: Option<f64>| match (found, expected) {
+                (None, None) => {}
+                (Some(a), Some(b)) if (a - b).abs() < 1e-9 => {}
+                _ => panic!("{name}: {what} is {found:?}, expected {expected:?}"),
+            };
+            close("accuracy", Some(found.accuracy.estimate), Some(expected.accuracy));
+            close("log loss", Some(found.log_loss), Some(expected.log_loss));
+            close("auc", found.auc.map(|auc| auc.estimate), expected.auc);
+            close("sensitivity", found.sensitivity, expected.sensitivity);
+            close("specificity", found.specificity, expected.specificity);
+            close("precision", found.precision, expected.precision);
+            close("f1", found.f1, expected.f1);
+            close("balanced accuracy", Some(found.balanced_accuracy), Some(expected.balanced_accuracy));
+            close("calibration error", Some(found.calibration_error), Some(expected.calibration_error));
+            if let Some([lower, upper]) = expected.auc_interval {
+                close("lower end", found.auc.map(|auc| auc.lower), Some(lower));
+                close("upper end", found.auc.map(|auc| auc.upper), Some(upper));
+            }
+            for (class, expected) in found.per_class.iter().zip(expected.class_auc) {
+                close("class auc", class.auc.map(|auc| auc.estimate), expected);
+            }
+            assert_eq!(found.confusion, expected.confusion, "{name}");
+        }
+    }
+
+    #[test]
+    fn one_image_is_enough_and_undefined_rates_are_absent() {
+        let predictions = Predictions::from_probabilities(&[0.9f32, 0.1], &[0], 2).unwrap();
+        let found = Performance::of(&predictions);
+        assert_eq!((found.n, found.accuracy.estimate), (1, 1.0));
+        assert_eq!((found.auc, found.sensitivity, found.precision, found.f1), (None, None, None, None));
+        assert_eq!((found.specificity, found.balanced_accuracy), (Some(1.0), 1.0));
+        let json = serde_json::to_string(&found).unwrap();
+        assert!(json.contains(r#""auc":null"#), "{json}");
+        let back: Performance = serde_json::from_str(&json).unwrap();
+        assert_eq!((back.auc, back.accuracy.estimate, back.confusion), (None, 1.0, found.confusion));
+    }
+
+    #[test]
+    fn certainty_in_the_wrong_class_has_a_finite_loss() {
+        let predictions = Predictions::from_logits(&[-800.0f32, 800.0], &[0], 2).unwrap();
+        assert!((Performance::of(&predictions).log_loss - 52.0 * 2f64.ln()).abs() < 1e-12);
+    }
+
+    proptest! {
+        #[test]
+        fn every_metric_is_in_its_range(
+            classes in 2usize..5,
+            seeds in prop::collection::vec((any::<u32>(), prop::array::uniform4(-30f32..30.0)), 1..60),
+        ) {
+            let labels: Vec<u32> = seeds.iter().map(|(label, _)| label % classes as u32).collect();
+            let logits: Vec<f32> = seeds.iter().flat_map(|(_, row)| row[..classes].to_vec()).collect();
+            let found = Performance::of(&Predictions::from_logits(&logits, &labels, classes).unwrap());
+            let rates = [found.sensitivity, found.specificity, found.precision, found.f1];
+            prop_assert!(rates.iter().flatten().all(|rate| (0.0..=1.0).contains(rate)));
+            prop_assert!((0.0..=1.0).contains(&found.balanced_accuracy));
+            prop_assert!((0.0..=1.0 + 1e-12).contains(&found.calibration_error));
+            prop_assert!(found.log_loss >= 0.0 && found.log_loss < 36.1);
+            prop_assert_eq!(found.confusion.iter().flatten().sum::<u64>(), found.n);
+            let intervals = found.per_class.iter().filter_map(|class| class.auc);
+            for i in intervals.chain(found.auc).chain([found.accuracy]) {
+                prop_assert!(0.0 <= i.lower && i.lower <= i.estimate && i.estimate <= i.upper && i.upper <= 1.0);
+            }
+        }
     }
 }

@@ -41,33 +41,30 @@ impl Predictions {
             if (sum - 1.0).abs() > SUM_TOLERANCE {
                 return Err(EvalError::Sum { index, found: sum });
             }
-            row.iter_mut().for_each(|p| *p /= sum);
+            for p in row {
+                *p /= sum;
+            }
         }
         Ok(Self { probabilities, labels: labels.to_vec(), classes })
     }
 
     /// Number of predictions, at least 1.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.labels.len()
     }
 
-    /// Always false: predictions are about at least one image.
-    pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
-    }
-
     /// Number of classes, at least 2.
-    pub fn classes(&self) -> usize {
+    pub(crate) fn classes(&self) -> usize {
         self.classes
     }
 
     /// The true classes.
-    pub fn labels(&self) -> &[u32] {
+    pub(crate) fn labels(&self) -> &[u32] {
         &self.labels
     }
 
     /// The class probabilities of each image, image after image.
-    pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f64]> {
+    pub(crate) fn rows(&self) -> impl ExactSizeIterator<Item = &[f64]> {
         self.probabilities.chunks_exact(self.classes)
     }
 
@@ -88,9 +85,13 @@ pub(crate) fn most_likely(row: &[f64]) -> usize {
 fn softmax(row: &mut [f64]) {
     // Subtracting the largest logit keeps every exponential in 0 to 1.
     let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    row.iter_mut().for_each(|x| *x = (*x - largest).exp());
+    for x in row.iter_mut() {
+        *x = (*x - largest).exp();
+    }
     let sum: f64 = row.iter().sum();
-    row.iter_mut().for_each(|x| *x /= sum);
+    for x in row {
+        *x /= sum;
+    }
 }
 
 fn finite_scores<T: Copy + Into<f64>>(
