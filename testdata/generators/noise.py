@@ -100,6 +100,6 @@ cases = []
 for stream, (p, q) in enumerate([(3, 10), (1, 1), (7, 5), (10, 1), (1000, 1), (2**40 + 15, 1), (2**50, 3)]):
     coins = Coins(chacha20(derive(KEY, "test", [stream])))
     samples = [coins.gaussian(p, q) for _ in range(400)]
-    digest = hashlib.sha256(b"".join(struct.pack("<q", x) for x in samples)).hexdigest()
+    digest = list(hashlib.sha256(b"".join(struct.pack("<q", x) for x in samples)).digest())
     cases.append({"stream": stream, "p": p, "q": q, "first": samples[:8], "sha256_of_400": digest})
 print(json.dumps({"generator": "testdata/generators/noise.py", "key_byte": 9, "cases": cases}))

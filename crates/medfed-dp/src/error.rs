@@ -86,7 +86,9 @@ pub enum DpError {
         found: String,
     },
     /// No noise keeps the planned steps, beside those already taken, within the target.
-    #[error("no noise multiplier up to 1e6 keeps {steps} steps at sampling rate {rate} within epsilon {target} at delta {delta}")]
+    #[error(
+        "no noise multiplier up to 1e6 keeps {steps} steps at sampling rate {rate} within epsilon {target} at delta {delta}"
+    )]
     Unreachable {
         /// The ε to stay within.
         target: Epsilon,

@@ -18,7 +18,7 @@ use crate::accountant::{History, Spent, affordable_steps};
 use crate::error::{DpError, EntryProblem};
 use crate::plan::{DpPlan, PlanTerms};
 use entry::{Digest, Entry};
-use medfed_types::{Delta, RoundId, RunId, SamplingRate, NoiseMultiplier, SecretKey, SecretRng, SiteId};
+use medfed_types::{Delta, NoiseMultiplier, RoundId, RunId, SamplingRate, SecretKey, SecretRng, SiteId};
 use std::num::NonZeroU64;
 
 /// Where a ledger's records are kept, in order, for ever.
@@ -217,8 +217,7 @@ impl<S: LedgerStorage> Ledger<S> {
         let mut history = History::default();
         let mut head = entry::genesis(&self.run, &self.site);
         for (position, record) in records.iter().enumerate() {
-            let refused =
-                |problem| DpError::LedgerEntry { site: self.site.clone(), position, problem };
+            let refused = |problem| DpError::LedgerEntry { site: self.site.clone(), position, problem };
             let entry = Entry::decode(record).map_err(refused)?;
             if entry.previous != head {
                 return Err(refused(EntryProblem::Chain));

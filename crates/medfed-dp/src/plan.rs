@@ -142,7 +142,13 @@ impl From<DpPlan> for PlanTerms {
 }
 
 /// Refuses `found` outside `low..=high` (NaN is outside).
-fn within(what: &'static str, expected: &'static str, found: f64, low: f64, high: f64) -> Result<(), ScalarError> {
+fn within(
+    what: &'static str,
+    expected: &'static str,
+    found: f64,
+    low: f64,
+    high: f64,
+) -> Result<(), ScalarError> {
     if (low..=high).contains(&found) { Ok(()) } else { Err(ScalarError { what, expected, found }) }
 }
 

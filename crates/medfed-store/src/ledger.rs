@@ -34,13 +34,13 @@ impl LedgerStorage for SqliteLedger {
         let (run, site) = (self.run.as_str(), self.site.as_str());
         self.store.change(&self.run, |transaction, _| {
             let sql = "SELECT count(*) FROM ledger WHERE run = ? AND site = ?";
-            let found: i64 = transaction.query_row(sql, (run, site), |row| row.get(0))?;
-            if found != position as i64 {
-                return Err(StoreError::LedgerPosition { position, found: found as usize }.into());
+            let next: i64 = transaction.query_row(sql, (run, site), |row| row.get(0))?;
+            if usize::try_from(next) != Ok(position) {
+                return Err(StoreError::LedgerPosition { position, found: next as usize }.into());
             }
             transaction.execute(
                 "INSERT INTO ledger (run, site, position, record) VALUES (?, ?, ?, ?)",
-                (run, site, found, record),
+                (run, site, next, record),
             )?;
             Ok(())
         })

@@ -78,7 +78,7 @@ const MIGRATIONS: [&str; 1] = [
 ];
 
 /// The newest format.
-pub(crate) const VERSION: i64 = MIGRATIONS.len() as i64;
+pub(crate) const VERSION: i64 = (MIGRATIONS.len() as u32) as i64;
 
 /// Refuses a database that is not ours, damaged, or newer than this program; returns its format.
 pub(crate) fn check(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
@@ -114,8 +114,7 @@ pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), St
         return Ok(());
     }
     let failed = |error| StoreError::database(path, error);
-    let transaction =
-        connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     for step in MIGRATIONS.iter().skip(found as usize) {
         transaction.execute_batch(step).map_err(failed)?;
     }

@@ -12,6 +12,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use zeroize::Zeroize;
 
 /// The right to write to a results directory. Clones share it; it ends with the last of them.
@@ -49,9 +50,12 @@ impl Store {
         let mut connection = Connection::open(&path).map_err(failed)?;
         connection.busy_timeout(PATIENCE).map_err(failed)?;
         schema::check(&connection, &path)?;
-        for (pragma, value) in
-            [("journal_mode", "WAL"), ("synchronous", "FULL"), ("foreign_keys", "ON"), ("secure_delete", "ON")]
-        {
+        for (pragma, value) in [
+            ("journal_mode", "WAL"),
+            ("synchronous", "FULL"),
+            ("foreign_keys", "ON"),
+            ("secure_delete", "ON"),
+        ] {
             connection.pragma_update(None, pragma, value).map_err(failed)?;
         }
         schema::migrate(&mut connection, &path)?;
@@ -269,11 +273,15 @@ fn take_lock(dir: &Path) -> Result<File, StoreError> {
         .truncate(false)
         .open(&path)
         .map_err(|error| StoreError::io(&path, error))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { dir: dir.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(StoreError::io(&path, error)),
+    // A reader that looks whether there is a writer has the lock for an instant.
+    for pause in [1, 5, 25, 125, 0] {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(pause)),
+            Err(TryLockError::Error(error)) => return Err(StoreError::io(&path, error)),
+        }
     }
+    Err(StoreError::InUse { dir: dir.to_owned() })
 }
 
 /// Makes sure that the file is there, for its owner's eyes only.
@@ -284,4 +292,57 @@ fn private_file(path: &Path) -> Result<(), StoreError> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path).map_err(|error| StoreError::io(path, error))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_full_disk_is_named_and_leaves_the_state() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let id = RunId::try_from("full").unwrap();
+        let record = RunRecord {
+            id: id.clone(),
+            name: String::new(),
+            created: Timestamp(0),
+            config: json!({}),
+            seed: medfed_types::Seed(1),
+        };
+        store.create_run(&record).unwrap();
+        store.append_round(&id, RoundId(1), &json!({ "auc": 0.5 })).unwrap();
+        // SQLite answers a database that may not grow as it answers a disk that is full.
+        store.connection().pragma_update(None, "max_page_count", 1).unwrap();
+        let long = json!({ "note": "x".repeat(100_000) });
+        let full = store.append_round(&id, RoundId(2), &long);
+        assert!(matches!(full, Err(StoreError::DiskFull { .. })), "{full:?}");
+        assert_eq!(store.rounds(&id).unwrap().len(), 1);
+        store.connection().pragma_update(None, "max_page_count", 1_000_000).unwrap();
+        store.append_round(&id, RoundId(2), &long).unwrap();
+        assert_eq!(store.rounds(&id).unwrap().len(), 2);
+        for (code, named) in [(28, true), (122, true), (5, false)] {
+            let error = StoreError::io(dir.path(), std::io::Error::from_raw_os_error(code));
+            assert_eq!(matches!(error, StoreError::DiskFull { .. }), named, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_panic_inside_a_change_undoes_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let id = RunId::try_from("panic").unwrap();
+        let (name, created, config) = (String::new(), Timestamp(0), json!({}));
+        let seed = medfed_types::Seed(1);
+        store.create_run(&RunRecord { id: id.clone(), name, created, config, seed }).unwrap();
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            store.change(&id, |transaction, _| -> Result<(), Failed> {
+                transaction.execute("DELETE FROM runs", ())?;
+                panic!("on purpose")
+            })
+        }));
+        assert!(panicked.is_err());
+        assert!(store.run(&id).is_ok());
+    }
 }

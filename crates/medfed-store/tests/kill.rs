@@ -1,6 +1,7 @@
 //! A writer that is killed without warning: what it was told is durable is there, nothing is half there.
 
 #![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use medfed_dp::LedgerStorage;
 use medfed_store::{ProgressPart, RunRecord, Store, StoreError, Timestamp};
@@ -74,14 +75,16 @@ fn what_was_acknowledged_survives_sigkill() {
             .spawn()
             .unwrap();
         let output = BufReader::new(writer.stdout.take().unwrap());
-        let stored = output.lines().map_while(Result::ok).filter_map(|line| {
+        // Lives until the kill: without a reader the writer would end by itself.
+        let mut stored = output.lines().map_while(Result::ok).filter_map(|line| {
             line.strip_prefix("stored ").map(|position| position.parse::<usize>().unwrap() + 1)
         });
-        acknowledged = stored.take(lines).last().expect("the writer stores something");
+        acknowledged = stored.by_ref().take(lines).last().expect("the writer stores something");
         let taken = Store::open(dir.path());
         assert!(matches!(taken, Err(StoreError::InUse { .. })), "{taken:?}");
         writer.kill().unwrap();
         writer.wait().unwrap();
+        drop(stored);
 
         let store = Store::open(dir.path()).unwrap();
         let records = store.ledger_storage(&run(), &site()).unwrap().records().unwrap();

@@ -1,5 +1,7 @@
 //! A results directory over its life: what was stored comes back, what is damaged is named.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use medfed_dp::LedgerStorage;
 use medfed_store::{ModelHash, ProgressPart, RunRecord, RunStatus, Store, StoreError, Timestamp};
 use medfed_types::{RoundId, RunId, SecretKey, Seed, SiteId};
@@ -227,7 +229,8 @@ fn what_is_not_a_results_directory_is_named() {
     assert!(matches!(Store::read_only(dir.path()), Err(StoreError::Missing { .. })));
     assert!(matches!(Store::read_only(dir.path().join("none")), Err(StoreError::Missing { .. })));
     let database = dir.path().join("medfed.sqlite");
-    fs::write(&database, "This is a text file, and a rather long one, so that it has a header.".repeat(40)).unwrap();
+    fs::write(&database, "This is a text file, and a rather long one, so that it has a header.".repeat(40))
+        .unwrap();
     for opened in [Store::open(dir.path()).map(drop), Store::read_only(dir.path()).map(drop)] {
         assert!(matches!(opened, Err(StoreError::Corrupt { .. })), "{opened:?}");
     }
@@ -246,7 +249,9 @@ fn what_is_not_a_results_directory_is_named() {
 fn a_newer_or_damaged_database_is_refused_and_stays_as_it_is() {
     let (dir, store) = store();
     let rounds = (1..200).map(RoundId);
-    rounds.for_each(|round| store.append_round(&id("one"), round, &json!({ "note": "x".repeat(500) })).unwrap());
+    rounds.for_each(|round| {
+        store.append_round(&id("one"), round, &json!({ "note": "x".repeat(500) })).unwrap();
+    });
     drop(store);
     let database = dir.path().join("medfed.sqlite");
     let sound = fs::read(&database).unwrap();
@@ -280,7 +285,9 @@ fn clones_write_from_several_threads() {
                 for position in 0..20 {
                     ledger.append(position, name.as_bytes()).unwrap();
                     let report = json!({ "position": position });
-                    store.append_site_round(&id("one"), RoundId(position as u32), &site(name), &report).unwrap();
+                    store
+                        .append_site_round(&id("one"), RoundId(position as u32), &site(name), &report)
+                        .unwrap();
                 }
             });
         }

@@ -98,7 +98,11 @@ fn a_paid_round_returns_its_grant_again_and_no_other() {
         (other(|t| t.rate = SamplingRate::new(0.06).unwrap()), request(2, 5), "sampling rate"),
         (other(|t| t.unit = PrivacyUnit::Patient), request(2, 5), "privacy unit"),
         (other(|t| t.secure_mode = true), request(2, 5), "secure mode"),
-        (plan(1.1), RoundRequest { inputs: [9; 32], ..request(2, 5) }, "start (parameters, settings or data)"),
+        (
+            plan(1.1),
+            RoundRequest { inputs: [9; 32], ..request(2, 5) },
+            "start (parameters, settings or data)",
+        ),
     ];
     for (plan, request, expected) in refusals {
         match ledger.reserve(&plan, request) {
@@ -153,13 +157,17 @@ fn steps_draw_from_streams_of_their_own() {
     let elsewhere = other.reserve(&plan(1.1), request(1, 2)).unwrap();
     let mut unlike = open(&Memory::new(Vec::new())).unwrap();
     let changed = unlike.reserve(&plan(1.1), RoundRequest { inputs: [7; 32], ..request(1, 2) }).unwrap();
-    let keys: std::collections::HashSet<[u8; 32]> = [first.step(0), first.step(1), second.step(0), elsewhere.step(0), changed.step(0)]
-        .iter()
-        .map(|step| *step.as_ref().unwrap().key(&site_key).expose())
-        .collect();
+    let keys: std::collections::HashSet<[u8; 32]> =
+        [first.step(0), first.step(1), second.step(0), elsewhere.step(0), changed.step(0)]
+            .iter()
+            .map(|step| *step.as_ref().unwrap().key(&site_key).expose())
+            .collect();
     assert_eq!(keys.len(), 5);
     let again = open(&ledger.storage).unwrap().reserve(&plan(1.1), request(1, 2)).unwrap();
-    assert_eq!(again.step(1).unwrap().key(&site_key).expose(), first.step(1).unwrap().key(&site_key).expose());
+    assert_eq!(
+        again.step(1).unwrap().key(&site_key).expose(),
+        first.step(1).unwrap().key(&site_key).expose()
+    );
 }
 
 #[test]
@@ -206,7 +214,12 @@ enum Operation {
 
 fn operations() -> impl Strategy<Value = Vec<Operation>> {
     let reserve = (0..3u32, 1..60u64, prop::bool::weighted(0.2), prop::bool::weighted(0.1)).prop_map(
-        |(ahead, steps, noisy, inputs)| Operation::Reserve { ahead, steps: steps / 20 * 20 + 1, noisy, inputs },
+        |(ahead, steps, noisy, inputs)| Operation::Reserve {
+            ahead,
+            steps: steps / 20 * 20 + 1,
+            noisy,
+            inputs,
+        },
     );
     let fault = prop::sample::select(vec![Fault::Lost, Fault::Kept]).prop_map(Operation::Fault);
     prop::collection::vec(prop_oneof![6 => reserve, 1 => fault, 1 => Just(Operation::Crash)], 1..25)

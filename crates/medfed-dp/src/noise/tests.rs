@@ -99,7 +99,9 @@ fn results_lie_on_the_grid_and_keep_the_sum() {
         let scaled = a.clone();
         fast.add(&mut a, &key(6));
         secure.add(&mut b, &key(6));
-        for (values, grid, deviation) in [(&a, fast.grid, fast.deviation), (&b, secure.grid, secure.deviation())] {
+        for (values, grid, deviation) in
+            [(&a, fast.grid, fast.deviation), (&b, secure.grid, secure.deviation())]
+        {
             assert!(grid.log2().fract() == 0.0 && grid > 0.0);
             assert!((deviation / (c * sigma) - 1.0).abs() < 1e-4, "{c} {sigma}: {deviation}");
             for (value, before) in values.iter().zip(&scaled) {

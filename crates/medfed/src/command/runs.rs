@@ -150,7 +150,10 @@ fn show(reader: &Reader, id: &str, json: bool) -> Result<String, Failure> {
         ("test AUC", number(row.test_auc)),
     ];
     if let Some(finished) = run.finished {
-        facts.insert(3, (if run.status == RunStatus::Interrupted { "stopped" } else { "finished" }, finished.to_string()));
+        facts.insert(
+            3,
+            (if run.status == RunStatus::Interrupted { "stopped" } else { "finished" }, finished.to_string()),
+        );
     }
     let statement = run.summary.as_ref().and_then(|summary| summary["privacy_statement"].as_str());
     facts.extend(statement.map(|statement| ("privacy", statement.to_owned())));
@@ -160,7 +163,8 @@ fn show(reader: &Reader, id: &str, json: bool) -> Result<String, Failure> {
 }
 
 fn round_table(rounds: &[Round]) -> String {
-    let head = ["ROUND", "STATUS", "HOSPITALS", "TRAIN LOSS", "VAL LOSS", "ACCURACY", "AUC", "NOISE", "EPSILON"];
+    let head =
+        ["ROUND", "STATUS", "HOSPITALS", "TRAIN LOSS", "VAL LOSS", "ACCURACY", "AUC", "NOISE", "EPSILON"];
     let cells = rounds.iter().map(|round| {
         let value = |key: &str| round.report[key].as_f64();
         [
@@ -185,7 +189,9 @@ fn configuration(run: &Run) -> &Value {
 
 /// Rounded up, so that print never understates.
 fn epsilon(value: Option<f64>) -> String {
-    value.and_then(|value| Epsilon::new(value).ok()).map_or("-".to_owned(), |value| format!("{:.3}", value.rounded_up(3)))
+    value
+        .and_then(|value| Epsilon::new(value).ok())
+        .map_or("-".to_owned(), |value| format!("{:.3}", value.rounded_up(3)))
 }
 
 fn number(value: Option<f64>) -> String {
@@ -195,9 +201,8 @@ fn number(value: Option<f64>) -> String {
 /// Columns as wide as their widest cell, two spaces apart.
 fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
     let rows: Vec<[String; N]> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
-    let width = |column: usize| {
-        rows.iter().map(|row| console::measure_text_width(&row[column])).max().unwrap_or(0)
-    };
+    let width =
+        |column: usize| rows.iter().map(|row| console::measure_text_width(&row[column])).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     let line = |row: &[String; N]| {
         let cells = row.iter().zip(widths);
