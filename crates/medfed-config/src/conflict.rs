@@ -102,8 +102,8 @@ pub(crate) fn conflicts(sections: &Sections) -> Vec<(String, Conflict)> {
         if let Some(found) = data.image_size.filter(|size| !(28..=512).contains(size)) {
             report("data.image_size", Conflict::SyntheticSize { found });
         }
-        if model.num_classes > 3 {
-            report("model.num_classes", Conflict::SyntheticClasses { found: model.num_classes });
+        if let Some(found) = model.num_classes.filter(|classes| *classes > 3) {
+            report("model.num_classes", Conflict::SyntheticClasses { found });
         }
     }
     if data.nodes.len() > hospitals as usize {

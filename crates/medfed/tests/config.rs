@@ -58,7 +58,7 @@ fn the_shipped_configuration_is_valid_and_runs() {
     config/config.yaml is valid
       hospitals  3
       rounds     10, 2 local epochs
-      model      simple_cnn, 2 classes
+      model      simple_cnn
       data       1800 synthetic chest radiographs
       privacy    ε ≤ 50 at δ = 1e-5 for every image, noise multiplier 0.8, clipping norm 1
 

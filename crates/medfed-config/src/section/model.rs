@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 pub struct Model {
     /// Architecture. All three normalise with GroupNorm: BatchNorm would mix patients.
     pub name: ModelName,
-    /// Number of classes; has to equal that of the data.
+    /// Number of classes, which has to equal that of the data. Without this key that of the data, and 2
+    /// for synthetic images.
     #[schemars(range(min = 2, max = 1000))]
-    pub num_classes: u32,
+    pub num_classes: Option<u32>,
     /// Probability with which an input of the classifying layer is dropped in training.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
     pub dropout: f64,
@@ -31,7 +32,7 @@ impl Default for Model {
     fn default() -> Self {
         Self {
             name: ModelName::SimpleCnn,
-            num_classes: 2,
+            num_classes: None,
             dropout: 0.0,
             pretrained: Pretrained::Shipped(false),
             freeze_backbone: false,

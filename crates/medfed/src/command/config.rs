@@ -89,7 +89,7 @@ fn read(file: &Path) -> Result<String, Failure> {
     }
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
+        let line = valid.split(|byte| *byte == b'\n').count();
         Failure::user(anyhow::anyhow!("{}:{line}: expected UTF-8 text, found other bytes", file.display()))
     })
 }
@@ -165,6 +165,10 @@ fn highlights(config: &Config) -> String {
         Some(steps) => format!("{steps} local steps"),
         None => format!("{} local epochs", config.training.local_epochs),
     };
+    let classes = match config.model.num_classes {
+        Some(classes) => format!(", {classes} classes"),
+        None => String::new(),
+    };
     let data = if config.data.is_synthetic() {
         let images: u64 = config.hospitals().iter().map(|hospital| u64::from(hospital.samples)).sum();
         format!("{images} synthetic chest radiographs")
@@ -191,12 +195,11 @@ fn highlights(config: &Config) -> String {
         "none".to_owned()
     };
     format!(
-        "  hospitals  {}\n  rounds     {}, {training}\n  model      {}, {} classes\n  data       {data}\n  \
+        "  hospitals  {}\n  rounds     {}, {training}\n  model      {}{classes}\n  data       {data}\n  \
          privacy    {protection}\n",
         federated.num_clients,
         federated.num_rounds,
         config.model.name.as_str(),
-        config.model.num_classes,
     )
 }
 
