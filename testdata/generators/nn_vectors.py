@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""PyTorch's and Opacus' values for the training engine: writes testdata/nn_*.json.
+"""PyTorch's and Opacus' values for the training engine: writes testdata/nn_*.
 
-Usage: python testdata/generators/nn_vectors.py [simple_cnn|resnet18|densenet121|optimizers ...]
+Usage: python testdata/generators/nn_vectors.py [simple_cnn|resnet18|densenet121|optimizers|files ...]
 Needs: torch, torchvision, opacus, numpy. Takes about five minutes on two cores.
 
 Parameters and images follow a formula, so no array is stored. For a text T and an index i (from 0):
@@ -25,6 +25,8 @@ Values are computed in float64 from these float32 numbers. A unit's gradient is 
 the gradient of the cross-entropy; it is clipped to `clip` by the factor min(1, clip / norm). Each of
 `sum` and `clipped` holds, per parameter g of n elements:
     [norm, sum_i g_i * u("projection/" + name, i), g[n*1//8], g[n*3//8], g[n*5//8], g[n*7//8]]
+`files` writes small checkpoints of the two containers of torch.save, one nested, one with a tensor that claims
+4 GB, to be refused.
 `image_norms` come from Opacus' per-sample hooks and agree with one backward pass per image to 1e-9.
 `float32_error` is the largest relative deviation of PyTorch's own float32 unit norms from these values.
 """
@@ -293,11 +295,24 @@ def optimizers():
     write("optimizers", {"source": SOURCE, "optimizers": cases, "cosine": {"base": base, "rates": rates}})
 
 
+def files():
+    tensor = lambda name, *shape: torch.from_numpy(hashed("file/" + name, math.prod(shape)).reshape(shape))
+    state = {"conv1.weight": tensor("conv1.weight", 2, 3, 2, 2).half(), "bn1.weight": tensor("bn1.weight", 2),
+             "bn1.bias": tensor("bn1.bias", 2).double(), "bn1.running_mean": tensor("bn1.running_mean", 2),
+             "bn1.running_var": tensor("bn1.running_var", 2).abs(), "bn1.num_batches_tracked": torch.tensor(3),
+             "fc.weight": tensor("fc.weight", 2, 3).t(), "fc.bias": tensor("fc.bias", 3).bfloat16()}
+    torch.save(state, OUT / "nn_state_zip.pth")
+    torch.save(state, OUT / "nn_state_legacy.pth", _use_new_zipfile_serialization=False)
+    torch.save({"epoch": 4, "state_dict": {"module." + k: v for k, v in state.items()},
+                "optimizer": {"moment": torch.ones(2)}}, OUT / "nn_state_nested.pth")
+    torch.save({"conv1.weight": torch.zeros(1).expand(10**9)}, OUT / "nn_state_expanded.pth")
+
+
 def main():
-    chosen = sys.argv[1:] or ["optimizers", "simple_cnn", "resnet18", "densenet121"]
+    chosen = sys.argv[1:] or ["optimizers", "files", "simple_cnn", "resnet18", "densenet121"]
     for name in chosen:
-        if name == "optimizers":
-            optimizers()
+        if name in ("optimizers", "files"):
+            {"optimizers": optimizers, "files": files}[name]()
             continue
         widths = [32, 64, 128, 256, 512] if name == "simple_cnn" else None
         single = SINGLE[:4] if name == "densenet121" else SINGLE
