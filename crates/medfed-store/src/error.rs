@@ -55,7 +55,7 @@ pub enum StoreError {
         supported: i64,
     },
     /// No run has this id.
-    #[error("there is no run {id:?}")]
+    #[error("there is no run {id}")]
     UnknownRun {
         /// The id asked for.
         id: RunId,
@@ -63,13 +63,13 @@ pub enum StoreError {
         nearest: Option<RunId>,
     },
     /// The id is taken.
-    #[error("there is a run {id:?} already")]
+    #[error("there is a run {id} already")]
     DuplicateRun {
         /// The id.
         id: RunId,
     },
     /// The run has ended, so it takes no further records.
-    #[error("run {id:?} has ended ({status})")]
+    #[error("run {id} has ended ({status})")]
     Ended {
         /// The run.
         id: RunId,

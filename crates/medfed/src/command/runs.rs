@@ -157,7 +157,8 @@ fn show(reader: &Reader, id: &str, json: bool) -> Result<String, Failure> {
     }
     let statement = run.summary.as_ref().and_then(|summary| summary["privacy_statement"].as_str());
     facts.extend(statement.map(|statement| ("privacy", statement.to_owned())));
-    let facts: String = facts.iter().map(|(name, value)| format!("{name:<9} {value}\n")).collect();
+    let facts: Vec<String> = facts.iter().map(|(name, value)| format!("{name:<9} {value}\n")).collect();
+    let facts = facts.concat();
     let rounds = if rounds.is_empty() { "no rounds yet\n".to_owned() } else { round_table(&rounds) };
     Ok(format!("{facts}\n{rounds}\nconfiguration\n{}", pretty(configuration(&run))))
 }
@@ -205,13 +206,9 @@ fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]
         |column: usize| rows.iter().map(|row| console::measure_text_width(&row[column])).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     let line = |row: &[String; N]| {
-        let cells = row.iter().zip(widths);
-        let line: String = cells
-            .map(|(cell, width)| {
-                format!("{}  ", console::pad_str(cell, width, console::Alignment::Left, None))
-            })
-            .collect();
-        format!("{}\n", line.trim_end())
+        let padded = |column| console::pad_str(&row[column], widths[column], console::Alignment::Left, None);
+        let cells: [_; N] = std::array::from_fn(padded);
+        format!("{}\n", cells.join("  ").trim_end())
     };
     rows.iter().map(line).collect()
 }

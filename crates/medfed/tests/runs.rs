@@ -1,0 +1,126 @@
+//! `medfed runs`: what it lists, and how it answers for what is not there.
+
+use assert_cmd::Command;
+use medfed_store::{RunRecord, RunStatus, Store, Timestamp};
+use medfed_types::{RoundId, RunId, Seed};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// Exit code, standard output and standard error of `medfed runs ARGUMENTS`.
+fn runs(directory: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = Command::cargo_bin("medfed").expect("cargo builds the binary");
+    let run = command.current_dir(directory).env("NO_COLOR", "1").arg("runs").args(arguments);
+    let output = run.output().expect("the binary starts");
+    let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
+    (output.status.code().expect("it exits"), text(output.stdout), text(output.stderr))
+}
+
+fn id(text: &str) -> RunId {
+    RunId::try_from(text).expect("a name")
+}
+
+/// A folder with a finished private run, and one that was killed and had no privacy.
+fn folder() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let store = Store::open(dir.path().join("results")).expect("an empty folder");
+    let record = |run: &str, created, private| RunRecord {
+        id: id(run),
+        name: "pneumonia".to_owned(),
+        created: Timestamp(created),
+        config: json!({
+            "config": { "model": { "name": "simple_cnn" }, "privacy": { "enabled": private } },
+            "data": "ab",
+        }),
+        seed: Seed(7),
+    };
+    let round = |epsilon: Value| {
+        json!({
+            "round_num": 1, "status": "completed", "num_clients": 3, "train_loss": 0.612_34, "val_loss": 0.5,
+            "accuracy": 0.75, "auc": 0.812_34, "test_auc": 0.8, "noise_multiplier": 1.1, "epsilon_total": epsilon,
+        })
+    };
+    let (first, second) = (id("20260301-090507-1f3a"), id("20260302-090507-2b4c"));
+    store.create_run(&record(first.as_str(), 1_772_355_907_000, true)).expect("it is new");
+    store.append_round(&first, RoundId(1), &round(json!(1.230_01))).expect("it is running");
+    let summary = json!({ "final_epsilon": 1.230_01, "test_auc": 0.91, "privacy_statement": "Protected." });
+    let finished = Timestamp(1_772_356_000_000);
+    store.finish_run(&first, RunStatus::Completed, finished, &summary).expect("it is running");
+    store.create_run(&record(second.as_str(), 1_772_442_307_000, false)).expect("it is new");
+    store.append_round(&second, RoundId(1), &round(Value::Null)).expect("it is running");
+    dir
+}
+
+#[test]
+fn runs_are_listed() {
+    let dir = folder();
+    let (code, out, err) = runs(dir.path(), &[]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    insta::assert_snapshot!(out, @r"
+    ID                    NAME       STARTED               STATUS       ROUNDS  MODEL       EPSILON     TEST AUC
+    20260301-090507-1f3a  pneumonia  2026-03-01T09:05:07Z  completed    1       simple_cnn  1.231       0.9100
+    20260302-090507-2b4c  pneumonia  2026-03-02T09:05:07Z  interrupted  1       simple_cnn  no privacy  0.8000
+    ");
+    let (code, out, _) = runs(
+        dir.path().parent().expect("it is below /"),
+        &["--json", "--results", dir.path().join("results").to_str().expect("it is UTF-8")],
+    );
+    let listed: Value = serde_json::from_str(&out).expect("it is JSON");
+    assert_eq!((code, &listed[0]["epsilon"], &listed[0]["rounds"]), (0, &json!(1.230_01), &json!(1)));
+    assert_eq!((&listed[1]["private"], &listed[1]["status"]), (&json!(false), &json!("interrupted")));
+}
+
+#[test]
+fn a_run_is_shown_with_its_rounds() {
+    let dir = folder();
+    let (code, out, err) = runs(dir.path(), &["show", "20260301-090507-1f3a"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    insta::assert_snapshot!(out, @r#"
+    run       20260301-090507-1f3a
+    name      pneumonia
+    started   2026-03-01T09:05:07Z
+    finished  2026-03-01T09:06:40Z
+    status    completed
+    seed      7
+    model     simple_cnn
+    epsilon   1.231
+    test AUC  0.9100
+    privacy   Protected.
+
+    ROUND  STATUS     HOSPITALS  TRAIN LOSS  VAL LOSS  ACCURACY  AUC     NOISE   EPSILON
+    1      completed  3          0.6123      0.5000    0.7500    0.8123  1.1000  1.231
+
+    configuration
+    {
+      "model": {
+        "name": "simple_cnn"
+      },
+      "privacy": {
+        "enabled": true
+      }
+    }
+    "#);
+    let (code, out, _) = runs(dir.path(), &["show", "20260301-090507-1f3a", "--json"]);
+    let shown: Value = serde_json::from_str(&out).expect("it is JSON");
+    assert_eq!((code, &shown["config"]["model"]["name"]), (0, &json!("simple_cnn")));
+    assert_eq!(shown["round_reports"][0]["auc"], json!(0.812_34));
+    assert_eq!(shown["summary"]["test_auc"], json!(0.91));
+}
+
+#[test]
+fn what_is_not_there_is_answered() {
+    let dir = folder();
+    let (code, out, err) = runs(dir.path(), &["show", "20260301-090507-1f3b"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    insta::assert_snapshot!(err, @r"
+    error: there is no run 20260301-090507-1f3b
+    hint: did you mean 20260301-090507-1f3a? `medfed runs` lists the runs of a folder; --results names another folder
+    ");
+    let (code, out, err) = runs(dir.path(), &["--results", "elsewhere"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    insta::assert_snapshot!(err, @r"
+    error: elsewhere holds no runs
+    hint: give the folder of a run with --results, or start one with `medfed simulate`
+    ");
+    let (code, _, err) = runs(dir.path(), &["show", "a/b"]);
+    assert_eq!(code, 1, "{err}");
+}
