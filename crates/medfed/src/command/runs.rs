@@ -206,7 +206,8 @@ fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]
         |column: usize| rows.iter().map(|row| console::measure_text_width(&row[column])).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     let line = |row: &[String; N]| {
-        let padded = |column| console::pad_str(&row[column], widths[column], console::Alignment::Left, None);
+        let padded =
+            |column: usize| console::pad_str(&row[column], widths[column], console::Alignment::Left, None);
         let cells: [_; N] = std::array::from_fn(padded);
         format!("{}\n", cells.join("  ").trim_end())
     };
