@@ -24,7 +24,7 @@ mod tests {
     #[test]
     fn confident_mistakes_count_in_full_and_bins_are_open_at_the_left() {
         let error = |rows: &[f64], labels: &[u32]| {
-            expected_calibration_error(&Predictions::from_probabilities(rows, labels, 2).unwrap())
+            expected_calibration_error(&Predictions::from_probabilities(rows, labels, 2))
         };
         assert_eq!(error(&[1.0, 0.0], &[1]), 1.0);
         assert_eq!(error(&[1.0, 0.0], &[0]), 0.0);

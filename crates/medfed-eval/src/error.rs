@@ -43,22 +43,4 @@ pub enum EvalError {
         /// The score.
         found: f64,
     },
-    /// A probability below 0 or above 1.
-    #[error("the probability of class {class} in prediction {index} is {found}, not in 0 to 1")]
-    Probability {
-        /// Position of the prediction.
-        index: usize,
-        /// The class.
-        class: usize,
-        /// The value.
-        found: f64,
-    },
-    /// The probabilities of one prediction do not sum to 1.
-    #[error("the probabilities of prediction {index} sum to {found}, not to 1")]
-    Sum {
-        /// Position of the prediction.
-        index: usize,
-        /// Their sum.
-        found: f64,
-    },
 }

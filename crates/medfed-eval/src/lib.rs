@@ -2,7 +2,7 @@
 //! calibration; intervals at 95 %.
 //!
 //! ```text
-//! logits or probabilities [n, classes] + labels [n] → Predictions → Performance
+//! logits [n, classes] + labels [n] → Predictions (probabilities) → Performance
 //! ```
 //!
 //! Nothing here reads a file. A metric that the labels do not define (the AUROC of a set without one of
