@@ -199,7 +199,7 @@ fn radiograph(
     let heart =
         thorax::Heart::new(&anatomy, severity.cardiothoracic_ratio(), -0.20 + 0.02 * normal(rng) + breath);
     let exposure = Exposure {
-        exposure: 0.10 * normal(rng),
+        shift: 0.10 * normal(rng),
         contrast: (0.06 * normal(rng)).exp(),
         tilt: 0.05 * normal(rng),
         blades: std::array::from_fn(|_| {

@@ -178,7 +178,9 @@ pub(super) fn blur(pixels: &mut [f32], size: usize, sigma: f32) {
     let reach = (3.0 * sigma).ceil() as usize;
     let mut kernel: Vec<f32> = (0..=reach).map(|i| (-0.5 * (i as f32 / sigma).powi(2)).exp()).collect();
     let total = kernel[0] + 2.0 * kernel[1..].iter().sum::<f32>();
-    kernel.iter_mut().for_each(|k| *k /= total);
+    for weight in &mut kernel {
+        *weight /= total;
+    }
     let mut line = vec![0.0; size];
     let mut pass = |start: usize, step: usize| {
         for (i, value) in line.iter_mut().enumerate() {

@@ -9,7 +9,7 @@ use medfed_types::SimulationRng;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Exposure {
     /// Added to the hospital's exposure.
-    pub(super) exposure: f32,
+    pub(super) shift: f32,
     /// Multiplies the hospital's contrast.
     pub(super) contrast: f32,
     /// Brightness lost from one side of the detector to the other (heel effect).
@@ -31,7 +31,7 @@ pub(super) fn develop(
 ) -> Vec<u8> {
     blur(&mut attenuation, size, 0.0022 * size as f32 + shift.blur as f32 * size as f32);
     let slope = 4.4 * shift.contrast as f32 * exposure.contrast;
-    let centre = 0.66 + 0.2 * (shift.exposure as f32 + exposure.exposure);
+    let centre = 0.66 + 0.2 * (shift.exposure as f32 + exposure.shift);
     let marker = exposure.marker.then(|| marker(size));
     let mut pixels = Vec::with_capacity(size * size);
     for (index, dense) in attenuation.iter().enumerate() {

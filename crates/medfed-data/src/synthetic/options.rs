@@ -61,6 +61,7 @@ pub struct SyntheticSite {
 impl SyntheticSite {
     /// Hospital `number` (counted from 1) of a federation without further wishes: `hospital_1`, with
     /// patients and machines that differ from its neighbours'.
+    #[expect(clippy::missing_panics_doc, reason = "the name is always valid")]
     pub fn numbered(number: usize, samples: usize) -> Self {
         // Fixed patterns of different lengths, so that many hospitals still differ.
         let pick = |values: &[f64]| values[number.saturating_sub(1) % values.len()];
