@@ -178,7 +178,8 @@ impl Checkpoint {
         header.insert("__metadata__".to_owned(), serde_json::json!(metadata));
         for view in layout.views() {
             let (start, end) = (4 * view.offset, 4 * (view.offset + view.len));
-            let entry = serde_json::json!({"dtype": "F32", "shape": view.shape, "data_offsets": [start, end]});
+            let entry =
+                serde_json::json!({"dtype": "F32", "shape": view.shape, "data_offsets": [start, end]});
             header.insert(view.name.clone(), entry);
         }
         let mut header = serde_json::Value::Object(header).to_string().into_bytes();

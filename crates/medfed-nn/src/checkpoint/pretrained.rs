@@ -38,7 +38,7 @@ pub struct Target<'a> {
     /// Name of its last linear layer.
     pub head: &'a str,
     /// Number of groups of the GroupNorm of that name, if it is one.
-    pub groups: &'a dyn Fn(&str) -> Option<usize>,
+    pub groups: Box<dyn Fn(&str) -> Option<usize> + 'a>,
 }
 
 /// Why a parameter keeps its fresh value.

@@ -313,7 +313,7 @@ fn two_groups(name: &str) -> Option<usize> {
 }
 
 fn target(layout: &ParameterLayout) -> Target<'_> {
-    Target { layout, head: "fc", groups: &two_groups }
+    Target { layout, head: "fc", groups: Box::new(two_groups) }
 }
 
 #[test]
@@ -426,7 +426,7 @@ fn weights_that_do_not_fit_are_refused() {
     let seven: Vec<_> =
         norm(1.0).into_iter().chain([("conv1.weight", &[1, 3, 7, 7][..], vec![0.5; 147])]).collect();
     assert!(matches!(fit(&seven), Err(CheckpointError::Shape { .. })));
-    let ungrouped = Target { layout: &layout, head: "fc", groups: &|_| None };
+    let ungrouped = Target { layout: &layout, head: "fc", groups: Box::new(|_| None) };
     assert!(matches!(adapt(weights(&whole), &ungrouped, fresh()), Err(CheckpointError::BatchNorm { .. })));
     assert!(matches!(
         adapt(weights(&whole), &target(&layout), vec![0.0; 3]),
