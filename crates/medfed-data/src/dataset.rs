@@ -242,3 +242,65 @@ impl ImageSource for Dataset {
         self.normalisation.apply(self.pixels(index), out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Origin, Split};
+
+    fn parts() -> DatasetParts {
+        DatasetParts {
+            name: "test".to_owned(),
+            shape: ImageShape { channels: 3, height: 1, width: 2 },
+            classes: vec!["a".to_owned(), "b".to_owned()],
+            scans: vec![Scan::new(0, Origin::Drawn(0)), Scan::new(1, Origin::Drawn(1))],
+            pixels: vec![0, 255, 51, 102, 0, 0, 1, 2, 3, 4, 5, 6],
+            attributes: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn bytes_become_normalised_numbers_per_channel() {
+        let dataset = Dataset::new(parts()).unwrap();
+        let mut out = [0.0; 6];
+        dataset.fill(0, &mut out);
+        for (value, expected) in out.iter().zip([-1.0, 1.0, -0.6, -0.2, -1.0, -1.0]) {
+            assert!((value - expected).abs() < 1e-6, "{out:?}");
+        }
+        let other = Normalisation::new(vec![0.0, 0.2, 0.0], vec![1.0, 0.5, 2.0]).unwrap();
+        let dataset = dataset.with_normalisation(other.clone()).unwrap();
+        dataset.fill(0, &mut out);
+        for (value, expected) in out.iter().zip([0.0, 1.0, 0.0, 0.4, 0.0, 0.0]) {
+            assert!((value - expected).abs() < 1e-6, "{out:?}");
+        }
+        let json = serde_json::to_string(&other).unwrap();
+        assert_eq!(serde_json::from_str::<Normalisation>(&json).unwrap(), other);
+        assert!(serde_json::from_str::<Normalisation>(r#"{"mean":[0.5],"std":[0.0]}"#).is_err());
+        assert!(dataset.with_normalisation(Normalisation::centred(1)).is_err());
+    }
+
+    #[test]
+    fn parts_that_do_not_fit_are_refused() {
+        let refuse = |change: &dyn Fn(&mut DatasetParts)| {
+            let mut parts = parts();
+            change(&mut parts);
+            Dataset::new(parts).unwrap_err()
+        };
+        assert!(matches!(refuse(&|p| p.shape.channels = 2), DataError::Inconsistent { .. }));
+        assert!(matches!(refuse(&|p| p.pixels.truncate(11)), DataError::Inconsistent { .. }));
+        assert!(matches!(refuse(&|p| p.scans[0].label = 2), DataError::Inconsistent { .. }));
+        assert!(matches!(refuse(&|p| p.classes.truncate(1)), DataError::ClassCount { found: 1, .. }));
+        let values = vec![None; 3];
+        let short = |p: &mut DatasetParts| {
+            p.attributes.push(Attribute { name: "x".to_owned(), values: values.clone() });
+        };
+        assert!(matches!(refuse(&short), DataError::Inconsistent { .. }));
+        let only_tested = |p: &mut DatasetParts| {
+            p.scans[0].split = Some(Split::Train);
+            p.scans[1].split = Some(Split::Test);
+        };
+        let error = refuse(&only_tested).to_string();
+        assert_eq!(error, "class \"b\" has no train image; every class needs one");
+    }
+}

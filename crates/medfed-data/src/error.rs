@@ -125,7 +125,7 @@ pub enum DataError {
         skipped: usize,
     },
     /// A class has no training image.
-    #[error("class {class:?} has no {} image; every class needs one", within.map_or("", Split::name))]
+    #[error("class {class:?} has no {}image; every class needs one", within_hint(*within))]
     EmptyClass {
         /// The class.
         class: String,
@@ -419,11 +419,11 @@ pub enum DataWarning {
         /// The first of them.
         example: String,
     },
-    /// Validation images left out because their patient is trained on.
+    /// Validation images left out because their patient is trained or tested on.
     #[error(
-        "{images} validation images were left out: their patients also occur in the training split ({patients} patients)"
+        "{images} validation images were left out: their patients ({patients}) also occur in the training or test images"
     )]
-    ValidationPatientsInTraining {
+    ValidationPatientsElsewhere {
         /// Images left out.
         images: usize,
         /// Their patients.
@@ -518,6 +518,10 @@ fn nearest_hint(nearest: Option<&str>) -> String {
     nearest.map(|name| format!(" (nearest: {name:?})")).unwrap_or_default()
 }
 
+fn within_hint(within: Option<Split>) -> String {
+    within.map(|split| format!("{split} ")).unwrap_or_default()
+}
+
 fn skipped_hint(skipped: usize) -> String {
     if skipped == 0 {
         String::new()
@@ -535,14 +539,12 @@ fn at_least(found: u64, expected: u64) -> String {
 }
 
 fn bad_images(images: &[(PathBuf, ImageFault)], total: usize) -> String {
-    let mut text = String::new();
-    for (path, fault) in images {
-        text.push_str(&format!("\n  {} {fault}", path.display()));
-    }
+    let mut lines: Vec<String> =
+        images.iter().map(|(path, fault)| format!("\n  {} {fault}", path.display())).collect();
     if total > images.len() {
-        text.push_str(&format!("\n  and {} more", total - images.len()));
+        lines.push(format!("\n  and {} more", total - images.len()));
     }
-    text
+    lines.concat()
 }
 
 /// The name among `names` that is nearest to `wanted`, if one is near.

@@ -12,14 +12,24 @@
 //! *Not* protected here: nothing in this crate is private. Labels, patients and pixels are the
 //! hospital's own; privacy starts where gradients are clipped and noised.
 
+mod archive;
+pub mod contact_sheet;
 pub mod dataset;
+pub mod decode;
 pub mod error;
+mod folder;
+pub mod inspect;
 pub mod load;
+mod manifest;
+mod pictures;
 pub mod scan;
 pub mod site;
+pub mod synthetic;
+mod table;
 pub mod units;
 
 pub use dataset::{Attribute, Dataset, DatasetParts, Normalisation};
+pub use decode::decode_image;
 pub use error::{DataError, DataWarning, ImageFault};
 pub use load::{ColumnNames, LoadOptions};
 pub use scan::{Origin, Scan, Sex, Split};

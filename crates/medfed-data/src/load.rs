@@ -58,7 +58,48 @@ pub struct ColumnNames {
 impl Dataset {
     /// Reads the data set at `path`, whatever kind it is (see the [module](self)).
     pub fn load(path: &Path, options: &LoadOptions) -> Result<Self, DataError> {
-        let _ = options;
-        Err(DataError::Empty { path: path.to_owned(), skipped: 0 })
+        check(options)?;
+        let about =
+            std::fs::metadata(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
+        if about.is_dir() {
+            let manifest = ["metadata.csv", "manifest.csv"].map(|name| path.join(name));
+            return match manifest.iter().find(|manifest| manifest.is_file()) {
+                Some(manifest) => crate::manifest::load(manifest, options),
+                None => crate::folder::load(path, options),
+            };
+        }
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+        match extension.as_str() {
+            "npz" if about.is_file() => crate::archive::load(path, options),
+            "csv" | "tsv" if about.is_file() => crate::manifest::load(path, options),
+            _ => Err(DataError::Format {
+                path: path.to_owned(),
+                expected: "a .npz archive, a .csv manifest, or a folder of images",
+                found: if extension.is_empty() {
+                    "a file without an extension".to_owned()
+                } else {
+                    format!("a .{extension} file")
+                },
+            }),
+        }
     }
+}
+
+fn check(options: &LoadOptions) -> Result<(), DataError> {
+    let plan =
+        |what, expected, found: usize| Err(DataError::Plan { what, expected, found: found.to_string() });
+    match (options.image_size, options.channels) {
+        (Some(size), _) if !(1..=4096).contains(&size) => plan("the image size", "1 to 4096 pixels", size),
+        (_, Some(channels)) if !matches!(channels, 1 | 3) => {
+            plan("the number of channels", "1 (grey) or 3 (colour)", channels)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The last part of a path, without its extension: a name for messages and reports.
+pub(crate) fn name_of(path: &Path) -> String {
+    let full = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let name = if full.is_dir() { full.file_name() } else { full.file_stem() };
+    name.unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -137,3 +137,88 @@ impl Iterator for ShuffledBatches<'_> {
 }
 
 impl ExactSizeIterator for ShuffledBatches<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DatasetParts, Origin, Scan};
+    use medfed_types::{ImageShape, SecretKey, Seed};
+    use proptest::prelude::*;
+
+    fn dataset(patients: &[Option<u8>]) -> Dataset {
+        let scan = |(at, patient): (u32, &Option<u8>)| Scan {
+            patient: patient.map(|patient| patient.to_string().into()),
+            ..Scan::new(at % 2, Origin::Drawn(at))
+        };
+        Dataset::new(DatasetParts {
+            name: "test".to_owned(),
+            shape: ImageShape { channels: 1, height: 1, width: 1 },
+            classes: vec!["0".to_owned(), "1".to_owned()],
+            scans: (0..).zip(patients).map(scan).collect(),
+            pixels: vec![0; patients.len()],
+            attributes: Vec::new(),
+            warnings: Vec::new(),
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn patients_are_units_and_unknown_ones_stand_alone() {
+        let dataset = dataset(&[Some(7), None, Some(3), Some(7), None]);
+        let units = Units::new(&dataset, &[0, 1, 2, 3, 4], UnitKind::Patient);
+        let lists: Vec<&[u32]> = (0..units.len()).map(|unit| units.unit(unit)).collect();
+        assert_eq!(lists, [&[0, 3][..], &[1], &[2], &[4]]);
+        assert_eq!(Units::new(&dataset, &[3, 0], UnitKind::Image).len(), 2);
+        assert!(Units::new(&dataset, &[], UnitKind::Patient).is_empty());
+    }
+
+    /// Counts of 1000 units over 400 samples: each within 6 standard deviations of its mean, which
+    /// fails by chance less than once in 500 000 runs; the key is fixed, so it never does.
+    #[test]
+    fn poisson_samples_have_the_rate_and_are_independent() {
+        let dataset = dataset(&vec![None; 1000]);
+        let units = Units::new(&dataset, &(0..1000).collect::<Vec<_>>(), UnitKind::Image);
+        let rate = SamplingRate::new(0.07).unwrap();
+        let mut rng = SecretKey::from_bytes([1; 32]).generator("test", &[]);
+        let mut joined = vec![0u32; 1000];
+        let mut sizes = Vec::new();
+        for _ in 0..400 {
+            let batch = units.poisson(rate, &mut rng);
+            sizes.push(batch.units() as f64);
+            for image in batch.images() {
+                joined[*image as usize] += 1;
+            }
+        }
+        assert!(joined.iter().all(|n| (f64::from(*n) - 28.0).abs() < 6.0 * (28.0f64 * 0.93).sqrt()));
+        let mean = sizes.iter().sum::<f64>() / 400.0;
+        let variance = sizes.iter().map(|size| (size - mean).powi(2)).sum::<f64>() / 399.0;
+        assert!((mean - 70.0).abs() < 6.0 * (65.1f64 / 400.0).sqrt(), "{mean}");
+        // A fixed batch size would have none of this variance.
+        assert!((variance - 65.1).abs() < 6.0 * 65.1 * (2.0f64 / 399.0).sqrt(), "{variance}");
+
+        assert_eq!(units.poisson(SamplingRate::new(1.0).unwrap(), &mut rng).units(), 1000);
+        assert_eq!(units.poisson(SamplingRate::new(1e-300).unwrap(), &mut rng).units(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn an_epoch_has_every_image_once(
+            patients in prop::collection::vec(prop::option::of(0u8..5), 2..40),
+            size in 1usize..50,
+            seed: u64,
+        ) {
+            let dataset = dataset(&patients);
+            let indices: Vec<u32> = (0..patients.len() as u32).collect();
+            let units = Units::new(&dataset, &indices, UnitKind::Patient);
+            let size = std::num::NonZeroUsize::new(size).unwrap();
+            let batches = ShuffledBatches::new(&units, size, &mut Seed(seed).generator("test", &[]));
+            let expected = batches.len();
+            let batches: Vec<Batch> = batches.collect();
+            prop_assert_eq!(batches.len(), expected);
+            prop_assert!(batches.iter().rev().skip(1).all(|batch| batch.units() == size.get()));
+            let mut images: Vec<u32> = batches.iter().flat_map(|batch| batch.images().to_vec()).collect();
+            images.sort_unstable();
+            prop_assert_eq!(images, indices);
+        }
+    }
+}
