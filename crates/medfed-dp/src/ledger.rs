@@ -80,7 +80,14 @@ impl Grant {
 /// The right to release one noised sum.
 ///
 /// Its batch and its noise are functions of the site's key and of the ledger entry, so a step that is
-/// repeated after a crash gives the same bits and nothing new leaks.
+/// repeated after a crash gives the same bits and nothing new leaks. Only a [`Grant`] makes one.
+///
+/// ```compile_fail,E0451
+/// fn unpaid(round: medfed_types::RoundId, noise: medfed_types::NoiseMultiplier) -> medfed_dp::PaidStep {
+///     let rate = medfed_types::SamplingRate::new(0.1).unwrap();
+///     medfed_dp::PaidStep { round, step: 0, rate, noise, digest: [0; 32] }
+/// }
+/// ```
 #[derive(Debug, PartialEq)]
 pub struct PaidStep {
     round: RoundId,

@@ -7,11 +7,14 @@
 //! the only sum that may leave the hospital.
 
 pub mod accountant;
+pub mod danger;
 pub mod error;
 pub mod ledger;
+pub mod noise;
 pub mod plan;
 
 pub use accountant::{Accountant, History, Phase, Spent, affordable_steps, calibrate};
 pub use error::{DpError, EntryProblem};
 pub use ledger::{Grant, Ledger, LedgerStorage, PaidStep, RoundRequest};
+pub use noise::NoisedSum;
 pub use plan::{DpPlan, ExpectedBatchSize, PlanTerms, PrivacyUnit};

@@ -46,6 +46,12 @@ const CHUNK: usize = 1 << 14;
 
 /// The only sum that may leave a hospital: noise was added and paid for, or
 /// [`danger`](crate::danger) says that there is none.
+///
+/// ```compile_fail,E0451
+/// fn forged(divisor: medfed_dp::ExpectedBatchSize) -> medfed_dp::NoisedSum {
+///     medfed_dp::NoisedSum { values: vec![0.5], divisor, private: true }
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct NoisedSum {
     values: Vec<f32>,
