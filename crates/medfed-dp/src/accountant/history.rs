@@ -100,19 +100,20 @@ mod tests {
     use super::*;
 
     fn phase(rate: f64, noise: f64, steps: u64) -> Phase {
-        Phase {
-            rate: SamplingRate::new(rate).unwrap(),
-            noise: NoiseMultiplier::new(noise).unwrap(),
-            steps,
-        }
+        Phase { rate: SamplingRate::new(rate).unwrap(), noise: NoiseMultiplier::new(noise).unwrap(), steps }
     }
 
     #[test]
     fn equal_neighbours_join_and_empty_runs_vanish() {
-        let history: History =
-            [phase(0.1, 1.0, 5), phase(0.1, 1.0, 0), phase(0.1, 1.0, 3), phase(0.2, 1.0, 1), phase(0.1, 1.0, 1)]
-                .into_iter()
-                .collect();
+        let history: History = [
+            phase(0.1, 1.0, 5),
+            phase(0.1, 1.0, 0),
+            phase(0.1, 1.0, 3),
+            phase(0.2, 1.0, 1),
+            phase(0.1, 1.0, 1),
+        ]
+        .into_iter()
+        .collect();
         assert_eq!(history.phases(), [phase(0.1, 1.0, 8), phase(0.2, 1.0, 1), phase(0.1, 1.0, 1)]);
         assert_eq!(history.distinct(), [phase(0.1, 1.0, 9), phase(0.2, 1.0, 1)]);
         assert_eq!(history.steps(), 10);
@@ -124,7 +125,10 @@ mod tests {
         let text = r#"[{"rate":0.1,"noise":1.0,"steps":2},{"rate":0.1,"noise":1.0,"steps":3}]"#;
         let history: History = serde_json::from_str(text).unwrap();
         assert_eq!(history.phases(), [phase(0.1, 1.0, 5)]);
-        assert_eq!(serde_json::from_str::<History>(&serde_json::to_string(&history).unwrap()).unwrap(), history);
+        assert_eq!(
+            serde_json::from_str::<History>(&serde_json::to_string(&history).unwrap()).unwrap(),
+            history
+        );
         assert!(serde_json::from_str::<History>(&text.replace("0.1", "0")).is_err());
     }
 }

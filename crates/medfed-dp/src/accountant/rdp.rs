@@ -41,12 +41,22 @@ pub(super) fn best(phases: &[Phase], delta: f64) -> Bound {
     if phases.is_empty() {
         return Bound { epsilon: 0.0, theta: 1.0 };
     }
-    let objective = |theta: f64| (log_moments(phases, theta) - delta.ln() + conversion(theta)) / theta;
-    let theta = golden_section(objective);
-    let epsilon = objective(theta).max(0.0);
+    let Bound { epsilon, theta } = convert(delta, |theta| log_moments(phases, theta));
     // A total variation below δ needs no ε: it is at most √(1 − e^-KL) (Bretagnolle, Huber 1979).
     let indistinguishable = -f64::exp_m1(-divergence(phases)) <= delta * delta;
     Bound { epsilon: if indistinguishable { 0.0 } else { epsilon }, theta }
+}
+
+/// The same for adding a unit, which is never worse: E[(1 + r)^(−θ)] takes the moment's place.
+pub(super) fn best_of_adding(phases: &[Phase], delta: f64) -> Bound {
+    convert(delta, |theta| log_moments(phases, -1.0 - theta))
+}
+
+/// The best bound from the log-moments.
+fn convert(delta: f64, log_moments: impl Fn(f64) -> f64) -> Bound {
+    let objective = |theta: f64| (log_moments(theta) - delta.ln() + conversion(theta)) / theta;
+    let theta = golden_section(objective);
+    Bound { epsilon: objective(theta).max(0.0), theta }
 }
 
 /// δ of the phases at ε.
@@ -68,7 +78,11 @@ pub(super) fn divergence(phases: &[Phase]) -> f64 {
 /// θ ln θ − α ln α.
 fn conversion(theta: f64) -> f64 {
     // α ln α = α ln θ + α ln(1 + 1/θ), arranged so that large θ do not cancel.
-    if theta > 1.0 { -theta.ln() - (theta + 1.0) * (1.0 / theta).ln_1p() } else { theta * theta.ln() - (theta + 1.0) * theta.ln_1p() }
+    if theta > 1.0 {
+        -theta.ln() - (theta + 1.0) * (1.0 / theta).ln_1p()
+    } else {
+        theta * theta.ln() - (theta + 1.0) * theta.ln_1p()
+    }
 }
 
 /// The θ that minimises a function of θ with one minimum.
@@ -92,7 +106,8 @@ fn golden_section(objective: impl Fn(f64) -> f64) -> f64 {
     (if values.0 <= values.1 { inner.0 } else { inner.1 }).exp()
 }
 
-/// Logarithm of the moment of order 1 + θ of all phases together, from above.
+/// Logarithm of the moment of order 1 + θ of all phases together, from above. Negative orders are those
+/// of adding a unit.
 fn log_moments(phases: &[Phase], theta: f64) -> f64 {
     phases
         .iter()
@@ -158,7 +173,7 @@ impl Step {
             return log_ratio + power;
         }
         let r = log_ratio.exp_m1();
-        if theta.max(1.0) * r.abs() < 1e-2 {
+        if theta.abs().max(1.0) * r.abs() < 1e-2 {
             // Taylor series; the first term left out is below 1e-13 of the sum.
             let mut series = 1.0;
             for order in (3..8).rev() {
@@ -184,7 +199,8 @@ impl Step {
         let alpha = 1.0 + self.theta;
         let mut top = alpha / self.noise;
         for _ in 0..50 {
-            let sampled = ((top - 0.5 / self.noise) / self.noise + self.rate.ln() - self.log_ratio(top)).exp();
+            let sampled =
+                ((top - 0.5 / self.noise) / self.noise + self.rate.ln() - self.log_ratio(top)).exp();
             top = alpha / self.noise * sampled.min(1.0);
         }
         let centres = [0.0, 2.0 / self.noise, top.max(0.0)];
