@@ -29,27 +29,18 @@ use canvas::{Layer, View, shrink};
 use film::Exposure;
 use finding::{Consolidation, Severity};
 use medfed_types::{ImageShape, Seed, SimulationRng};
-pub use options::{Demographics, DomainShift, SyntheticOptions, SyntheticSite};
+pub use options::{Ages, Demographics, DomainShift, Finding, SyntheticOptions, SyntheticSite};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// What a patient has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Diagnosis {
-    Normal,
-    Pneumonia,
-    Cardiomegaly,
-}
-
-impl Diagnosis {
-    fn label(self, classes: usize) -> u32 {
-        match self {
-            Self::Normal => 0,
-            Self::Cardiomegaly if classes == 3 => 2,
-            Self::Pneumonia | Self::Cardiomegaly => 1,
-        }
+/// The class of a patient with that finding, or of a healthy one.
+fn label(diagnosis: Option<Finding>, classes: usize) -> u32 {
+    match diagnosis {
+        None => 0,
+        Some(Finding::Cardiomegaly) if classes == 3 => 2,
+        Some(Finding::Pneumonia | Finding::Cardiomegaly) => 1,
     }
 }
 
@@ -61,7 +52,7 @@ struct Order<'a> {
     index: u64,
     patient: u64,
     patient_name: Arc<str>,
-    diagnosis: Diagnosis,
+    diagnosis: Option<Finding>,
 }
 
 /// Draws the data set. The images lie hospital after hospital; none has a published split.
@@ -117,13 +108,16 @@ fn site_orders(site: &SyntheticSite, site_number: u64, classes: usize, seed: See
     let patients = images_of.len();
     let ill = ((prevalence(site.pathology_bias, classes) * patients as f64).round() as usize)
         .clamp(usize::from(patients > 1), (patients - 1).max(1));
-    let mut diagnoses: Vec<Diagnosis> = (0..patients)
-        .map(|patient| match patient {
-            p if p >= ill => Diagnosis::Normal,
-            p if p % 2 == 0 => Diagnosis::Pneumonia,
-            _ => Diagnosis::Cardiomegaly,
-        })
-        .collect();
+    let leading = (0.8 * ill as f64).round() as usize;
+    let pneumonia = match site.leading_finding {
+        None => ill.div_ceil(2),
+        Some(Finding::Pneumonia) => leading,
+        Some(Finding::Cardiomegaly) => ill - leading,
+    };
+    let pneumonia = if ill > 1 { pneumonia.clamp(1, ill - 1) } else { pneumonia };
+    let mut diagnoses = vec![None; patients];
+    diagnoses[..ill].fill(Some(Finding::Cardiomegaly));
+    diagnoses[..pneumonia].fill(Some(Finding::Pneumonia));
     diagnoses.shuffle(&mut rng);
     let mut orders = Vec::with_capacity(site.samples);
     for (patient, (images, diagnosis)) in images_of.into_iter().zip(diagnoses).enumerate() {
@@ -148,22 +142,19 @@ fn draw(order: &Order<'_>, options: &SyntheticOptions, seed: Seed, number: u32, 
     let mut patient_rng = seed.generator("synthetic patient", &[order.site_number, order.patient]);
     let people = &site.demographics;
     let female = patient_rng.random_bool(people.female_fraction);
-    let age =
-        (people.age_mean + people.age_std * f64::from(normal(&mut patient_rng))).clamp(18.0, 95.0).floor();
-    let anatomy = Anatomy::draw(female, age as f32, &mut patient_rng);
+    let age = age(people.ages, &mut patient_rng);
+    let anatomy = Anatomy::draw(female, age, &mut patient_rng);
 
     let mut rng = seed.generator("synthetic", &[order.site_number, order.index]);
     let separation = 4.0 * (1.0 - options.class_overlap as f32);
-    let has = |finding| order.diagnosis == finding;
-    let severity =
-        Severity::draw(has(Diagnosis::Pneumonia), has(Diagnosis::Cardiomegaly), separation, &mut rng);
+    let severity = Severity::draw(order.diagnosis, separation, &mut rng);
     let film = radiograph(&anatomy, severity, site, options, &mut rng);
     pixels.copy_from_slice(&film);
 
     // A stream of its own: the same pictures whatever the label noise.
     let mut noise = seed.generator("synthetic label noise", &[order.site_number, order.index]);
     let classes = options.classes as u32;
-    let truth = order.diagnosis.label(options.classes);
+    let truth = label(order.diagnosis, options.classes);
     let wrong = noise.random_bool(options.label_noise);
     let label = if wrong { (truth + noise.random_range(1..classes)) % classes } else { truth };
     Scan {
@@ -172,9 +163,27 @@ fn draw(order: &Order<'_>, options: &SyntheticOptions, seed: Seed, number: u32, 
         site: Some(site.id.as_str().into()),
         split: None,
         sex: Some(if female { Sex::Female } else { Sex::Male }),
-        age: Some(age as f32),
+        age: Some(age),
         origin: Origin::Drawn(number),
     }
+}
+
+/// An age in whole years.
+fn age(ages: Ages, rng: &mut SimulationRng) -> f32 {
+    let years = match ages {
+        Ages::Normal { mean, deviation } => mean + deviation * f64::from(normal(rng)),
+        Ages::Groups(shares) => {
+            let mut place = rng.random_range(0.0..1.0) * shares.iter().sum::<f64>();
+            let mut group = 0;
+            while group < 2 && place >= shares[group] {
+                place -= shares[group];
+                group += 1;
+            }
+            let (from, to) = [(18.0, 40.0), (40.0, 60.0), (60.0, 90.0)][group];
+            rng.random_range(from..to)
+        }
+    };
+    years.clamp(18.0, 95.0).floor() as f32
 }
 
 /// One radiograph, `[size, size]`.
@@ -339,6 +348,18 @@ mod tests {
     }
 
     #[test]
+    fn a_leading_finding_is_four_in_five() {
+        for (leading, expected) in [(Finding::Pneumonia, 0.8), (Finding::Cardiomegaly, 0.2)] {
+            let mut options = SyntheticOptions { classes: 3, realistic: false, ..options(240) };
+            options.sites.truncate(1);
+            options.sites[0].leading_finding = Some(leading);
+            let found = labels(&generate(&options, Seed(8)).unwrap());
+            let of = |class| found.iter().filter(|l| **l == class).count() as f64;
+            assert!((of(1) / (of(1) + of(2)) - expected).abs() < 0.08);
+        }
+    }
+
+    #[test]
     fn label_noise_changes_labels_and_nothing_else() {
         let clean = generate(&options(200), Seed(3)).unwrap();
         let noisy = generate(&SyntheticOptions { label_noise: 0.2, ..options(200) }, Seed(3)).unwrap();
@@ -365,7 +386,9 @@ mod tests {
     #[test]
     fn patients_follow_the_demographics_and_stay_themselves() {
         let mut options = SyntheticOptions { realistic: false, ..options(300) };
-        options.sites[1].demographics = Demographics { age_mean: 70.0, age_std: 5.0, female_fraction: 0.2 };
+        options.sites[1].demographics =
+            Demographics { ages: Ages::Normal { mean: 70.0, deviation: 5.0 }, female_fraction: 0.2 };
+        options.sites[2].demographics.ages = Ages::Groups([0.6, 0.0, 0.2]);
         let data = generate(&options, Seed(5)).unwrap();
         let site = &data.scans()[300..600];
         assert!(site.iter().all(|scan| scan.site.as_deref() == Some("hospital_2")));
@@ -373,6 +396,11 @@ mod tests {
         let women = mean(site.iter().map(|scan| f64::from(u8::from(scan.sex == Some(Sex::Female)))));
         // About 235 patients: standard deviations 0.33 years and 0.026.
         assert!((age - 69.5).abs() < 2.0 && (women - 0.2).abs() < 0.13, "{age} {women}");
+
+        // Shares 3 : 0 : 1; the standard deviation is 0.03.
+        let ages: Vec<f32> = data.scans()[600..].iter().map(|scan| scan.age.unwrap()).collect();
+        let young = mean(ages.iter().map(|age| f64::from(u8::from(*age < 40.0))));
+        assert!((young - 0.75).abs() < 0.15 && ages.iter().all(|age| *age < 40.0 || *age >= 60.0), "{young}");
 
         let mut patients = std::collections::HashMap::new();
         for (index, scan) in data.scans().iter().enumerate() {
@@ -435,7 +463,7 @@ mod tests {
     #[test]
     fn options_out_of_range_are_refused() {
         type Change = fn(&mut SyntheticOptions);
-        let changes: [(&str, Change); 19] = [
+        let changes: [(&str, Change); 21] = [
             ("image size", |o| o.image_size = 27),
             ("image size", |o| o.image_size = 513),
             ("number of classes", |o| o.classes = 4),
@@ -447,8 +475,12 @@ mod tests {
             ("hospital's images", |o| o.sites[0].samples = 0),
             ("hospitals' names", |o| o.sites[1].id = o.sites[0].id.clone()),
             ("pathology bias", |o| o.sites[0].pathology_bias = 1.1),
-            ("mean age", |o| o.sites[0].demographics.age_mean = 7.0),
-            ("age's deviation", |o| o.sites[0].demographics.age_std = -1.0),
+            ("mean age", |o| o.sites[0].demographics.ages = Ages::Normal { mean: 7.0, deviation: 1.0 }),
+            ("age's deviation", |o| {
+                o.sites[0].demographics.ages = Ages::Normal { mean: 50.0, deviation: -1.0 }
+            }),
+            ("share of an age group", |o| o.sites[0].demographics.ages = Ages::Groups([0.5, f64::NAN, 0.0])),
+            ("age groups' shares", |o| o.sites[0].demographics.ages = Ages::Groups([0.0; 3])),
             ("share of women", |o| o.sites[0].demographics.female_fraction = f64::NAN),
             ("exposure", |o| o.sites[0].shift.exposure = 2.0),
             ("contrast", |o| o.sites[0].shift.contrast = 0.0),
@@ -477,7 +509,7 @@ mod tests {
             classes in 2usize..=3,
             overlap in 0.0..=1.0,
             bias in -1.0..=1.0,
-            (age_mean, age_std, female_fraction) in (18.0..=95.0, 0.0..=40.0, 0.0..=1.0),
+            (mean, deviation, female_fraction) in (18.0..=95.0, 0.0..=40.0, 0.0..=1.0),
             (exposure, contrast, noise, blur) in (-1.0..=1.0, 0.4..=2.5, 0.0..=2.0, 0.0..=0.05),
             realistic: bool,
         ) {
@@ -485,7 +517,8 @@ mod tests {
             options.class_overlap = overlap;
             options.label_noise = 0.0;
             options.sites[0].pathology_bias = bias;
-            options.sites[0].demographics = Demographics { age_mean, age_std, female_fraction };
+            options.sites[0].demographics =
+                Demographics { ages: Ages::Normal { mean, deviation }, female_fraction };
             options.sites[0].shift = DomainShift { exposure, contrast, noise, blur };
             match generate(&options, Seed(seed)) {
                 Ok(data) => {

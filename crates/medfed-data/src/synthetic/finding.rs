@@ -4,6 +4,7 @@
 //! who do not ([`Severity`]); the picture follows from z alone, so the overlap of the classes is the
 //! overlap of two normal distributions.
 
+use super::Finding;
 use super::anatomy::{Anatomy, normal};
 use super::canvas::{Layer, Point, Profile, Texture, View};
 use super::thorax::lung_depth;
@@ -19,14 +20,12 @@ pub(super) struct Severity {
 
 impl Severity {
     /// Draws severities around ±`separation`/2 (standard deviation 1): `+` for the finding that is there.
-    pub(super) fn draw(
-        pneumonia: bool,
-        cardiomegaly: bool,
-        separation: f32,
-        rng: &mut SimulationRng,
-    ) -> Self {
-        let mut z = |present: bool| normal(rng) + if present { 0.5 } else { -0.5 } * separation;
-        Self { pneumonia: z(pneumonia), cardiomegaly: z(cardiomegaly) }
+    pub(super) fn draw(diagnosis: Option<Finding>, separation: f32, rng: &mut SimulationRng) -> Self {
+        let mut z = |finding| {
+            let sign = if diagnosis == Some(finding) { 0.5 } else { -0.5 };
+            sign * separation + normal(rng)
+        };
+        Self { pneumonia: z(Finding::Pneumonia), cardiomegaly: z(Finding::Cardiomegaly) }
     }
 
     /// The cardiothoracic ratio: 0.53 at z = 0, 0.045 more for each standard deviation.

@@ -7,21 +7,43 @@ use std::ops::RangeInclusive;
 /// The most bytes of pixels one call draws: 4 GiB.
 const MOST_BYTES: u64 = 1 << 32;
 
+/// How old the patients of a hospital are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Ages {
+    /// Normally distributed, kept within 18 to 95 years.
+    Normal {
+        /// Mean in years, 18 to 95.
+        mean: f64,
+        /// Standard deviation in years, 0 to 40.
+        deviation: f64,
+    },
+    /// Shares of the ages 18 to 39, 40 to 59, and 60 to 89, in proportion to each other; even within a
+    /// group.
+    Groups([f64; 3]),
+}
+
 /// The patients of a hospital.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Demographics {
-    /// Mean age in years, 18 to 95.
-    pub age_mean: f64,
-    /// Standard deviation of the age in years, 0 to 40; ages are kept within 18 to 95.
-    pub age_std: f64,
+    /// Their ages.
+    pub ages: Ages,
     /// Share of women, 0 to 1.
     pub female_fraction: f64,
 }
 
 impl Default for Demographics {
     fn default() -> Self {
-        Self { age_mean: 55.0, age_std: 16.0, female_fraction: 0.5 }
+        Self { ages: Ages::Normal { mean: 55.0, deviation: 16.0 }, female_fraction: 0.5 }
     }
+}
+
+/// What an ill patient has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding {
+    /// Consolidated patches of lung.
+    Pneumonia,
+    /// An enlarged heart.
+    Cardiomegaly,
 }
 
 /// How a hospital's machines differ from the average.
@@ -52,6 +74,8 @@ pub struct SyntheticSite {
     pub samples: usize,
     /// −1 to 1: 0 gives every class its even share, 1 makes 95 % of the patients ill, −1 only 5 %.
     pub pathology_bias: f64,
+    /// The finding of four in five of the ill; without one, both are equally common.
+    pub leading_finding: Option<Finding>,
     /// Its patients.
     pub demographics: Demographics,
     /// Its machines.
@@ -70,9 +94,12 @@ impl SyntheticSite {
                 .expect("letters, an underscore and at most 20 digits make a name"),
             samples,
             pathology_bias: pick(&[0.0, 0.3, -0.3, 0.15, -0.15]),
+            leading_finding: None,
             demographics: Demographics {
-                age_mean: pick(&[55.0, 66.0, 44.0, 60.0]),
-                age_std: pick(&[16.0, 13.0, 14.0]),
+                ages: Ages::Normal {
+                    mean: pick(&[55.0, 66.0, 44.0, 60.0]),
+                    deviation: pick(&[16.0, 13.0, 14.0]),
+                },
                 female_fraction: pick(&[0.5, 0.42, 0.6, 0.55]),
             },
             shift: DomainShift {
@@ -149,8 +176,23 @@ pub(super) fn check(options: &SyntheticOptions) -> Result<(), DataError> {
             return plan("a hospital's images", "at least 1", format!("0 for {}", site.id));
         }
         number("the pathology bias", "-1 to 1", -1.0..=1.0, site.pathology_bias)?;
-        number("the mean age", "18 to 95 years", 18.0..=95.0, site.demographics.age_mean)?;
-        number("the age's deviation", "0 to 40 years", 0.0..=40.0, site.demographics.age_std)?;
+        match site.demographics.ages {
+            Ages::Normal { mean, deviation } => {
+                number("the mean age", "18 to 95 years", 18.0..=95.0, mean)?;
+                number("the age's deviation", "0 to 40 years", 0.0..=40.0, deviation)?;
+            }
+            Ages::Groups(shares) => {
+                for share in shares {
+                    number("the share of an age group", "0 to 1", 0.0..=1.0, share)?;
+                }
+                number(
+                    "the sum of the age groups' shares",
+                    "above 0",
+                    f64::MIN_POSITIVE..=3.0,
+                    shares.iter().sum(),
+                )?;
+            }
+        }
         number("the share of women", "0 to 1", 0.0..=1.0, site.demographics.female_fraction)?;
         number("the exposure shift", "-1 to 1", -1.0..=1.0, site.shift.exposure)?;
         number("the contrast factor", "0.4 to 2.5", 0.4..=2.5, site.shift.contrast)?;
