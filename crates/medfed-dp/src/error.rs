@@ -17,7 +17,7 @@ pub enum DpError {
         /// The sum's clipping norm.
         found: ClipNorm,
     },
-    /// The step was paid for under another sampling rate or noise than the plan uses.
+    /// The step was paid for under another unit, rate, noise, clipping norm, divisor or mode than the plan's.
     #[error("round {round} was paid for under other terms than the plan's")]
     OtherTerms {
         /// The round of the paid step.

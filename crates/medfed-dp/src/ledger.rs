@@ -17,8 +17,8 @@ mod entry;
 use crate::accountant::{History, Spent, affordable_steps};
 use crate::error::{DpError, EntryProblem};
 use crate::plan::{DpPlan, PlanTerms};
-use entry::{Digest, Entry};
-use medfed_types::{Delta, NoiseMultiplier, RoundId, RunId, SamplingRate, SecretKey, SecretRng, SiteId};
+use entry::{Digest, Entry, PaidTerms};
+use medfed_types::{Delta, RoundId, RunId, SecretKey, SecretRng, SiteId};
 use std::num::NonZeroU64;
 
 /// Where a ledger's records are kept, in order, for ever.
@@ -54,8 +54,7 @@ pub struct RoundRequest {
 pub struct Grant {
     round: RoundId,
     steps: u64,
-    rate: SamplingRate,
-    noise: NoiseMultiplier,
+    terms: PaidTerms,
     digest: Digest,
 }
 
@@ -72,8 +71,8 @@ impl Grant {
 
     /// Step number `step`, counted from 0; none beyond what was paid.
     pub fn step(&self, step: u64) -> Option<PaidStep> {
-        let Self { round, rate, noise, digest, .. } = *self;
-        (step < self.steps).then_some(PaidStep { round, step, rate, noise, digest })
+        let Self { round, terms, digest, .. } = *self;
+        (step < self.steps).then_some(PaidStep { round, step, terms, digest })
     }
 }
 
@@ -83,17 +82,15 @@ impl Grant {
 /// repeated after a crash gives the same bits and nothing new leaks. Only a [`Grant`] makes one.
 ///
 /// ```compile_fail,E0451
-/// fn unpaid(round: medfed_types::RoundId, noise: medfed_types::NoiseMultiplier) -> medfed_dp::PaidStep {
-///     let rate = medfed_types::SamplingRate::new(0.1).unwrap();
-///     medfed_dp::PaidStep { round, step: 0, rate, noise, digest: [0; 32] }
+/// fn unpaid(paid: &medfed_dp::PaidStep) -> medfed_dp::PaidStep {
+///     medfed_dp::PaidStep { step: 1_000_000, ..*paid }
 /// }
 /// ```
 #[derive(Debug, PartialEq)]
 pub struct PaidStep {
     round: RoundId,
     step: u64,
-    rate: SamplingRate,
-    noise: NoiseMultiplier,
+    terms: PaidTerms,
     digest: Digest,
 }
 
@@ -125,7 +122,7 @@ impl PaidStep {
 
     /// Whether the plan is the one under which the step was paid for.
     pub(crate) fn is_under(&self, terms: &PlanTerms) -> bool {
-        self.rate == terms.rate && self.noise == terms.noise
+        self.terms == PaidTerms::of(terms)
     }
 }
 
@@ -175,8 +172,9 @@ impl<S: LedgerStorage> Ledger<S> {
             if last.round > request.round {
                 return Err(DpError::RoundOrder { site, round: request.round, newest: last.round });
             }
-            if last.unit != terms.unit {
-                return Err(DpError::UnitChanged { site, recorded: last.unit, asked: terms.unit });
+            let (recorded, asked) = (last.terms.unit, terms.unit);
+            if recorded != asked {
+                return Err(DpError::UnitChanged { site, recorded, asked });
             }
         }
         let steps = affordable_steps(
@@ -242,8 +240,8 @@ impl<S: LedgerStorage> Ledger<S> {
 }
 
 fn grant(entry: &Entry) -> Grant {
-    let Entry { round, granted, rate, noise, digest, .. } = *entry;
-    Grant { round, steps: granted, rate, noise, digest }
+    let Entry { round, granted, terms, digest, .. } = *entry;
+    Grant { round, steps: granted, terms, digest }
 }
 
 fn storage(error: impl std::error::Error + Send + Sync + 'static) -> DpError {

@@ -22,9 +22,10 @@
 //! (Canonne, Kamath, Steinke 2020, theorem 14). For Poisson-sampled steps the accountants use the
 //! continuous Gaussian. The point probabilities of the discrete Gaussian and of a continuous one
 //! rounded to integers differ, over all d coordinates, by a factor within exp(±η) with
-//! η = Σ(t² + 1)/(24 s²), t the noise in standard deviations (the mid-point rule; the normalisation
-//! differs by exp(−2π²s²)). Since s ≥ 2¹⁴ σ√d, η < 4·10⁻¹⁰/σ² outside an event whose probability is
-//! negligible, and ε changes by at most 2η per step: by 8·10⁻⁵/σ² after 10⁵ steps.
+//! η = Σ(t² + 1)/(24 s²) to first order, t the noise in standard deviations (the mid-point rule; the
+//! normalisation differs by exp(−2π²s²)). Since s ≥ 2¹⁴ σ√d and s ≥ 2²⁰, and Σt² ≤ d + 2√(50 d) + 100
+//! but for a probability of e⁻⁵⁰, η < 10⁻⁹ max(1, 1/σ²) for every d. So ε changes by at most 2η per step:
+//! by 2·10⁻⁴ max(1, 1/σ²) after 10⁵ steps.
 //!
 //! **Streams.** Coordinates are drawn in chunks of 2¹⁴, each from a generator of its own under the
 //! step's key, so the bits do not depend on the number of threads.
@@ -94,8 +95,8 @@ impl DpPlan {
     /// Adds the plan's noise to a sum.
     ///
     /// `site` is the hospital's own key; the noise is a function of it and of the paid step. Refused
-    /// are a sum that was clipped to another norm than the plan's, a step paid for under another rate
-    /// or noise, and a sum with a value that is not finite.
+    /// are a sum that was clipped to another norm than the plan's, a step paid for under another plan, and
+    /// a sum with a value that is not finite.
     pub fn add_noise(
         &self,
         sum: ClippedSum,

@@ -133,6 +133,9 @@ fn a_sum_or_step_of_another_plan_is_refused() {
     let grant = grant(&ours);
     let other_clip = ours.add_noise(clipped(vec![1], 0.6), &grant.step(0).unwrap(), &key);
     assert!(matches!(other_clip, Err(DpError::ClipNorm { .. })), "{other_clip:?}");
-    let other_noise = plan(false, 0.5, 2.1).add_noise(clipped(vec![1], 0.5), &grant.step(0).unwrap(), &key);
-    assert!(matches!(other_noise, Err(DpError::OtherTerms { round: RoundId(1) })), "{other_noise:?}");
+    for other in [plan(false, 0.5, 2.1), plan(true, 0.5, 2.0), plan(false, 0.6, 2.0)] {
+        let clip = other.terms().clip.get();
+        let refused = other.add_noise(clipped(vec![1], clip), &grant.step(0).unwrap(), &key);
+        assert!(matches!(refused, Err(DpError::OtherTerms { round: RoundId(1) })), "{refused:?}");
+    }
 }

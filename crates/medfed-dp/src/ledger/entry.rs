@@ -1,6 +1,6 @@
 //! One entry: fixed-length binary, little endian, so that its digest has one meaning.
 //!
-//! `format ‖ previous ‖ round ‖ steps asked ‖ steps granted ‖ unit ‖ secure ‖ accountant ‖ rate ‖ noise ‖
+//! `format ‖ previous ‖ round ‖ steps asked ‖ steps granted ‖ accountant ‖ unit ‖ secure ‖ rate ‖ noise ‖
 //! clip ‖ expected batch size ‖ delta ‖ budget ‖ inputs ‖ digest`, where the digest is the SHA-256 of all
 //! bytes before it.
 
@@ -28,6 +28,24 @@ pub(crate) fn genesis(run: &RunId, site: &SiteId) -> Digest {
     hash.finalize().into()
 }
 
+/// The terms of a plan that decide a step's sum and its noise.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct PaidTerms {
+    pub(crate) unit: PrivacyUnit,
+    pub(crate) rate: SamplingRate,
+    pub(crate) noise: NoiseMultiplier,
+    pub(crate) clip: ClipNorm,
+    pub(crate) expected_batch_size: ExpectedBatchSize,
+    pub(crate) secure_mode: bool,
+}
+
+impl PaidTerms {
+    pub(crate) fn of(terms: &PlanTerms) -> Self {
+        let PlanTerms { unit, rate, noise, clip, expected_batch_size, secure_mode, .. } = *terms;
+        Self { unit, rate, noise, clip, expected_batch_size, secure_mode }
+    }
+}
+
 /// A paid round.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Entry {
@@ -35,13 +53,8 @@ pub(crate) struct Entry {
     pub(crate) round: RoundId,
     pub(crate) asked: u64,
     pub(crate) granted: u64,
-    pub(crate) unit: PrivacyUnit,
-    pub(crate) secure_mode: bool,
+    pub(crate) terms: PaidTerms,
     pub(crate) accountant: Accountant,
-    pub(crate) rate: SamplingRate,
-    pub(crate) noise: NoiseMultiplier,
-    pub(crate) clip: ClipNorm,
-    pub(crate) expected_batch_size: ExpectedBatchSize,
     pub(crate) delta: Delta,
     pub(crate) budget: Epsilon,
     pub(crate) inputs: [u8; 32],
@@ -56,13 +69,8 @@ impl Entry {
             round: request.round,
             asked: request.steps.get(),
             granted,
-            unit: terms.unit,
-            secure_mode: terms.secure_mode,
+            terms: PaidTerms::of(terms),
             accountant: terms.accountant,
-            rate: terms.rate,
-            noise: terms.noise,
-            clip: terms.clip,
-            expected_batch_size: terms.expected_batch_size,
             delta: terms.delta,
             budget: terms.budget,
             inputs: request.inputs,
@@ -74,21 +82,21 @@ impl Entry {
 
     /// What the entry adds to the history.
     pub(crate) fn phase(&self) -> Phase {
-        Phase { rate: self.rate, noise: self.noise, steps: self.granted }
+        Phase { rate: self.terms.rate, noise: self.terms.noise, steps: self.granted }
     }
 
     /// The first part in which another request for the same round differs, in words.
     pub(crate) fn difference(&self, terms: &PlanTerms, request: RoundRequest) -> Option<&'static str> {
-        let asked = Self::new(self.previous, terms, request, self.granted);
+        let (paid, asked) = (self.terms, PaidTerms::of(terms));
         [
-            (self.unit != asked.unit, "privacy unit"),
-            (self.rate != asked.rate, "sampling rate"),
-            (self.noise != asked.noise, "noise multiplier"),
-            (self.clip != asked.clip, "clipping norm"),
-            (self.expected_batch_size != asked.expected_batch_size, "expected batch size"),
-            (self.secure_mode != asked.secure_mode, "secure mode"),
-            (self.asked != asked.asked, "number of steps"),
-            (self.inputs != asked.inputs, "start (parameters, settings or data)"),
+            (paid.unit != asked.unit, "privacy unit"),
+            (paid.rate != asked.rate, "sampling rate"),
+            (paid.noise != asked.noise, "noise multiplier"),
+            (paid.clip != asked.clip, "clipping norm"),
+            (paid.expected_batch_size != asked.expected_batch_size, "expected batch size"),
+            (paid.secure_mode != asked.secure_mode, "secure mode"),
+            (self.asked != request.steps.get(), "number of steps"),
+            (self.inputs != request.inputs, "start (parameters, settings or data)"),
         ]
         .iter()
         .find_map(|(differs, what)| differs.then_some(*what))
@@ -119,26 +127,28 @@ impl Entry {
             round: RoundId(u32::from_le_bytes(fields.take())),
             asked: u64::from_le_bytes(fields.take()),
             granted: u64::from_le_bytes(fields.take()),
-            unit: match fields.take() {
-                [0] => PrivacyUnit::Image,
-                [1] => PrivacyUnit::Patient,
-                _ => return Err(range("its unit")),
-            },
-            secure_mode: match fields.take() {
-                [0] => false,
-                [1] => true,
-                _ => return Err(range("its secure mode")),
-            },
             accountant: match fields.take() {
                 [0] => Accountant::Pld,
                 [1] => Accountant::Rdp,
                 _ => return Err(range("its accountant")),
             },
-            rate: SamplingRate::new(fields.real()).map_err(|_| range("its sampling rate"))?,
-            noise: NoiseMultiplier::new(fields.real()).map_err(|_| range("its noise multiplier"))?,
-            clip: ClipNorm::new(fields.real()).map_err(|_| range("its clipping norm"))?,
-            expected_batch_size: ExpectedBatchSize::new(fields.real())
-                .map_err(|_| range("its expected batch size"))?,
+            terms: PaidTerms {
+                unit: match fields.take() {
+                    [0] => PrivacyUnit::Image,
+                    [1] => PrivacyUnit::Patient,
+                    _ => return Err(range("its unit")),
+                },
+                secure_mode: match fields.take() {
+                    [0] => false,
+                    [1] => true,
+                    _ => return Err(range("its secure mode")),
+                },
+                rate: SamplingRate::new(fields.real()).map_err(|_| range("its sampling rate"))?,
+                noise: NoiseMultiplier::new(fields.real()).map_err(|_| range("its noise multiplier"))?,
+                clip: ClipNorm::new(fields.real()).map_err(|_| range("its clipping norm"))?,
+                expected_batch_size: ExpectedBatchSize::new(fields.real())
+                    .map_err(|_| range("its expected batch size"))?,
+            },
             delta: Delta::new(fields.real()).map_err(|_| range("its delta"))?,
             budget: Epsilon::new(fields.real()).map_err(|_| range("its budget"))?,
             inputs: fields.take(),
@@ -158,20 +168,20 @@ impl Entry {
         body.extend_from_slice(&self.round.0.to_le_bytes());
         body.extend_from_slice(&self.asked.to_le_bytes());
         body.extend_from_slice(&self.granted.to_le_bytes());
-        body.push(match self.unit {
-            PrivacyUnit::Image => 0,
-            PrivacyUnit::Patient => 1,
-        });
-        body.push(u8::from(self.secure_mode));
         body.push(match self.accountant {
             Accountant::Pld => 0,
             Accountant::Rdp => 1,
         });
+        body.push(match self.terms.unit {
+            PrivacyUnit::Image => 0,
+            PrivacyUnit::Patient => 1,
+        });
+        body.push(u8::from(self.terms.secure_mode));
         for real in [
-            self.rate.get(),
-            self.noise.get(),
-            self.clip.get(),
-            self.expected_batch_size.get(),
+            self.terms.rate.get(),
+            self.terms.noise.get(),
+            self.terms.clip.get(),
+            self.terms.expected_batch_size.get(),
             self.delta.get(),
             self.budget.get(),
         ] {

@@ -2,7 +2,7 @@ use super::*;
 use crate::accountant::Accountant;
 use crate::plan::PrivacyUnit;
 use crate::plan::tests::terms;
-use medfed_types::Epsilon;
+use medfed_types::{Epsilon, NoiseMultiplier, SamplingRate};
 use proptest::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -170,6 +170,18 @@ fn steps_draw_from_streams_of_their_own() {
     );
 }
 
+/// Records outlive versions of the program: this one was made by another implementation of the layout.
+#[test]
+fn the_layout_of_a_record_does_not_change() {
+    let entry = Entry::new([1; 32], &terms(), request(7, 9), 5);
+    let record = entry.encode();
+    assert_eq!(record.len(), 168);
+    let digest: String =
+        record[record.len() - 32..].iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    assert_eq!(digest, "0c401f4009a508554c29bc89c32917f359d106843f2f065d8d2ff44a25cb214a");
+    assert_eq!(Entry::decode(&record), Ok(entry));
+}
+
 #[test]
 fn a_changed_ledger_is_refused_by_the_entry() {
     let records = paid().records.borrow().clone();
@@ -255,7 +267,7 @@ proptest! {
             }
             let mut released = History::default();
             for grant in granted.values() {
-                released.push(crate::accountant::Phase { rate: grant.rate, noise: grant.noise, steps: grant.steps });
+                released.push(crate::accountant::Phase { rate: grant.terms.rate, noise: grant.terms.noise, steps: grant.steps });
             }
             let reopened = open(&storage).unwrap();
             let epsilon = |history: &History| terms.accountant.epsilon(history, terms.delta).unwrap().get();
