@@ -1,5 +1,7 @@
 //! Archives, folders and manifests as files, sound and hostile.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::fs;
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
@@ -34,7 +36,10 @@ fn archive(arrays: &[(&str, Vec<u8>)]) -> Vec<u8> {
     zip.finish().unwrap().into_inner()
 }
 
-fn small_arrays() -> Vec<(&'static str, Vec<u8>)> {
+/// Named array files.
+type Arrays = Vec<(&'static str, Vec<u8>)>;
+
+fn small_arrays() -> Arrays {
     vec![
         ("train_images", npy("|u1", "False", "(4, 2, 3)", &(0..24).collect::<Vec<u8>>())),
         ("train_labels", npy("<i8", "False", "(4, 1)", &[0u64, 1, 0, 1].map(u64::to_le_bytes).concat())),
@@ -113,7 +118,7 @@ fn colour_and_fortran_order_give_the_same_planes() {
 #[test]
 fn unusable_archives_are_refused_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
-    let refuse = |change: &dyn Fn(&mut Vec<(&'static str, Vec<u8>)>), words: &str| {
+    let refuse = |change: &dyn Fn(&mut Arrays), words: &str| {
         let mut arrays = small_arrays();
         change(&mut arrays);
         let path = saved(folder.path(), "bad.npz", &archive(&arrays));

@@ -1,5 +1,7 @@
 //! The published data sets, where they are at hand.
 
+#![expect(clippy::print_stdout, reason = "a skipped test says so")]
+
 use std::path::PathBuf;
 
 use medfed_data::inspect::Summary;
@@ -88,7 +90,8 @@ struct Vector {
     pixels: Vec<u8>,
 }
 
-/// Decoding and stretching agree with Pillow's: JPEG decoders may differ by 2, bicubic rounding adds 1.
+/// Decoding and stretching agree with Pillow's: JPEG decoders may differ by 1, and so may
+/// bicubic rounding.
 #[test]
 fn pixels_agree_with_pillow() {
     let Some(root) = shared("cxr-nih") else { return };
@@ -102,6 +105,6 @@ fn pixels_agree_with_pillow() {
         let ours = medfed_data::decode_image(&root.join(&file), shape).unwrap();
         assert_eq!(ours.len(), pixels.len());
         let worst = ours.iter().zip(&pixels).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
-        assert!(worst <= 3, "{file}: {worst}");
+        assert!(worst <= 2, "{file}: {worst}");
     }
 }

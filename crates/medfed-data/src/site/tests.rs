@@ -6,8 +6,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::{Attribute, DatasetParts, Origin, Scan, Split};
 
-/// Images of one pixel; `about` gives label, patient, site, split.
-fn dataset(classes: usize, about: &[(u32, Option<u32>, Option<&str>, Option<Split>)]) -> Dataset {
+/// Label, patient, site, split.
+type About = (u32, Option<u32>, Option<&'static str>, Option<Split>);
+
+/// Images of one pixel.
+fn dataset(classes: usize, about: &[About]) -> Dataset {
     let scans: Vec<Scan> = about
         .iter()
         .zip(0..)
@@ -80,11 +83,11 @@ proptest! {
         split: bool,
         seed in 0u64..1000,
     ) {
-        let mut about: Vec<(u32, Option<u32>, Option<&str>, Option<Split>)> = (0..count)
+        let mut about: Vec<About> = (0..count)
             .map(|at| {
                 let number = (at as u32).wrapping_mul(2_654_435_761) >> 8;
                 let split = split.then(|| Split::ALL[(number % 8).saturating_sub(5) as usize]);
-                let patient = (number % 7 != 0).then_some(number % people);
+                let patient = (!number.is_multiple_of(7)).then_some(number % people);
                 ((number / 64) % classes as u32, patient, None, split)
             })
             .collect();
