@@ -87,10 +87,11 @@ impl Store {
         if added == 0 { Err(StoreError::DuplicateRun { id: run.id.clone() }) } else { Ok(()) }
     }
 
-    /// Takes a stopped run up again.
+    /// Takes a stopped run up again: it has no end and no summary from now on.
     pub fn resume_run(&self, run: &RunId) -> Result<(), StoreError> {
         self.change(run, |transaction, _| {
-            transaction.execute("UPDATE runs SET status = 'running' WHERE id = ?", [run.as_str()])?;
+            let sql = "UPDATE runs SET status = 'running', finished = NULL, summary = NULL WHERE id = ?";
+            transaction.execute(sql, [run.as_str()])?;
             Ok(())
         })
     }

@@ -5,7 +5,7 @@
 use medfed_dp::LedgerStorage;
 use medfed_store::{ModelHash, ProgressPart, RunRecord, RunStatus, Store, StoreError, Timestamp};
 use medfed_types::{RoundId, RunId, SecretKey, Seed, SiteId};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
@@ -135,11 +135,12 @@ fn progress_is_replaced_as_a_whole_and_its_files_follow() {
     let store = Store::open(dir.path()).unwrap();
     assert_eq!(files(&blobs), 2);
     assert_eq!(store.load_progress(&run).unwrap(), second);
-    let summary = Value::Null;
+    let summary = json!({ "test_auc": 0.7 });
     store.finish_run(&run, RunStatus::Interrupted, Timestamp(3), &summary).unwrap();
     assert_eq!(store.latest_resumable().unwrap().unwrap().id, run);
     store.resume_run(&run).unwrap();
-    assert_eq!(store.run(&run).unwrap().status, RunStatus::Running);
+    let resumed = store.run(&run).unwrap();
+    assert_eq!((resumed.status, resumed.finished, resumed.summary), (RunStatus::Running, None, None));
     store.finish_run(&run, RunStatus::Completed, Timestamp(4), &summary).unwrap();
     assert_eq!(files(&blobs), 0);
     assert!(store.latest_resumable().unwrap().is_none());
