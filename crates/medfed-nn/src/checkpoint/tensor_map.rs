@@ -85,7 +85,9 @@ impl TensorMap {
 
     /// The flat buffer of a network that has exactly these tensors, in these shapes.
     pub fn into_parameters(mut self, layout: &ParameterLayout) -> Result<Vec<f32>, CheckpointError> {
-        let mut parameters = Vec::with_capacity(layout.len());
+        // A layout from a hostile file's metadata may be far larger than the file.
+        let there: usize = self.tensors.values().map(|tensor| tensor.values.len()).sum();
+        let mut parameters = Vec::with_capacity(layout.len().min(there));
         for view in layout.views() {
             let Some(tensor) = self.tensors.remove(&view.name) else {
                 let foreign = self.tensors.keys().filter(|name| layout.find(name).is_none());
