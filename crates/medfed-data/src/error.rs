@@ -312,7 +312,7 @@ pub enum ImageFault {
 #[non_exhaustive]
 pub enum DataWarning {
     /// Files that were passed over.
-    #[error("{count} files were skipped: hidden, or neither PNG nor JPEG")]
+    #[error("{count} files were skipped: hidden, outside a class folder, or neither PNG nor JPEG")]
     SkippedFiles {
         /// How many.
         count: usize,
@@ -393,7 +393,7 @@ pub enum DataWarning {
     },
     /// Images of equal pixels.
     #[error(
-        "{images} images repeat the pixels of an earlier one; {across} of them lie in different splits, such as {example}"
+        "{images} images repeat the pixels of an earlier one, {across} of them in another split, such as {example}"
     )]
     EqualImages {
         /// Images that repeat an earlier one.
@@ -526,7 +526,7 @@ fn skipped_hint(skipped: usize) -> String {
     if skipped == 0 {
         String::new()
     } else {
-        format!("; {skipped} files there are hidden or neither PNG nor JPEG")
+        format!("; {skipped} files there are hidden, outside a class folder, or neither PNG nor JPEG")
     }
 }
 

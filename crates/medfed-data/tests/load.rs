@@ -246,7 +246,12 @@ fn broken_folders_name_their_files() {
     assert!(matches!(load(root), Err(DataError::Empty { skipped: 0, .. })));
     saved(root, "a/scan.dcm", b"DICM");
     let error = load(root).unwrap_err().to_string();
-    assert!(error.ends_with("has no image; 1 files there are hidden or neither PNG nor JPEG"), "{error}");
+    assert!(
+        error.ends_with(
+            "has no image; 1 files there are hidden, outside a class folder, or neither PNG nor JPEG"
+        ),
+        "{error}"
+    );
     saved(root, "a/1.png", &png(4, 4, 0));
     assert!(matches!(load(root), Err(DataError::ClassCount { found: 1, .. })));
     fs::create_dir(root.join("b")).unwrap();
@@ -442,7 +447,7 @@ fn repeated_pixels_and_odd_ages_are_noticed() {
     for words in [
         "1 images have an age above 120 years, such as a.png",
         "the test split has only class \"1\"",
-        "1 images repeat the pixels of an earlier one; 1 of them lie in different splits, such as a.png and copy.png",
+        "1 images repeat the pixels of an earlier one, 1 of them in another split, such as a.png and copy.png",
         "under another label, such as a.png and copy.png",
     ] {
         assert!(text.iter().any(|warning| warning.contains(words)), "{words} in {text:#?}");
