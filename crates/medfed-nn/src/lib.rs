@@ -9,6 +9,7 @@ pub mod checkpoint;
 mod dropout;
 mod error;
 mod executor;
+mod kernels;
 mod models;
 pub mod network;
 pub mod optimizer;

@@ -1,0 +1,245 @@
+//! Weight gradients: sums over pixels of outer products of the input's taps and the output's gradient.
+#![expect(unsafe_code, reason = "register tiles take raw pointers")]
+
+use super::correlate::Grid;
+use super::tile;
+use super::{LANES, Shared};
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Pixels whose gradients stay in the first-level cache: 128 of 64 floats are 32 KiB.
+const PIXELS: usize = 128;
+/// Rows of weights per task.
+const TASK_ROWS: usize = 96;
+
+/// `gradient[k][..width] += Σ_position source[position][k] · output[position][..]`, where k runs over
+/// `tap_rows` runs of `run` floats, `tap_stride` apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OuterSum {
+    /// The layer's input.
+    pub(crate) source: Grid,
+    /// The gradient of the layer's output.
+    pub(crate) output: Grid,
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) tap_rows: usize,
+    pub(crate) tap_stride: usize,
+    pub(crate) run: usize,
+    /// Output channels, a multiple of [`LANES`].
+    pub(crate) width: usize,
+}
+
+impl OuterSum {
+    /// Elements of the weight gradient, `[depth, width]`.
+    pub(crate) fn len(&self) -> usize {
+        self.tap_rows * self.run * self.width
+    }
+
+    pub(super) fn check(&self, images: &Range<usize>, source: &[f32], output: &[f32]) {
+        let last = |grid: &Grid| {
+            grid.first
+                + (images.end - 1) * grid.image
+                + (self.rows - 1) * grid.row
+                + (self.columns - 1) * grid.column
+        };
+        let source_end = last(&self.source) + (self.tap_rows - 1) * self.tap_stride + self.run;
+        assert!(source_end <= source.len(), "the input lies outside its buffer");
+        assert!(last(&self.output) + self.width <= output.len(), "the gradient lies outside its buffer");
+        assert!(source.len() <= u32::MAX as usize && output.len() <= u32::MAX as usize);
+        assert!(self.width.is_multiple_of(LANES));
+    }
+
+    /// Adds the gradient over all `images` to `gradient`.
+    ///
+    /// # Panics
+    /// If a buffer is too short for the geometry.
+    pub(crate) fn add(&self, images: Range<usize>, source: &[f32], output: &[f32], gradient: &mut [f32]) {
+        if images.is_empty() {
+            return;
+        }
+        self.check(&images, source, output);
+        assert!(gradient.len() >= self.len());
+        let tasks = self.tasks();
+        let gradient = Shared::of(gradient);
+        tasks.into_par_iter().for_each(|(tap, rows, panel)| {
+            let part = Part { tap, rows, panel: Some(panel), images: images.clone() };
+            pulp::Arch::new().dispatch(Task { of: self, part, source, output, gradient, fresh: false });
+        });
+    }
+
+    /// Writes the gradient of each unit, given as a range of images, into its own part of `gradients`
+    /// (`len()` floats each) and adds the squared norms to `norms`.
+    ///
+    /// # Panics
+    /// If a buffer is too short for the geometry.
+    pub(crate) fn per_unit(
+        &self,
+        units: &[Range<usize>],
+        source: &[f32],
+        output: &[f32],
+        gradients: &mut [f32],
+        norms: &mut [f64],
+    ) {
+        let len = self.len();
+        assert!(gradients.len() >= units.len() * len && norms.len() >= units.len());
+        for unit in units {
+            self.check(unit, source, output);
+        }
+        // One task per unit and run of taps; the norms of the parts are added in order.
+        let parts = self.parts();
+        let shared = Shared::of(gradients);
+        let squares: Vec<f64> = (0..units.len() * parts.len())
+            .into_par_iter()
+            .map(|task| {
+                let (unit, (tap, rows)) = (task / parts.len(), parts[task % parts.len()].clone());
+                // SAFETY: `gradients` has `len` floats for each unit.
+                let own = Shared(unsafe { shared.get().add(unit * len) });
+                let part = Part { tap, rows: rows.clone(), panel: None, images: units[unit].clone() };
+                pulp::Arch::new().dispatch(Task { of: self, part, source, output, gradient: own, fresh: true });
+                let first = (tap * self.run + rows.start) * self.width;
+                // SAFETY: these are the rows that this task alone has just written.
+                let written = unsafe {
+                    std::slice::from_raw_parts(own.get().add(first), rows.len() * self.width)
+                };
+                super::vector::squared_norm(written)
+            })
+            .collect();
+        for (norm, parts) in norms.iter_mut().zip(squares.chunks_exact(parts.len())) {
+            *norm += parts.iter().sum::<f64>();
+        }
+    }
+
+    /// Runs of taps of moderate size: `(tap row, range within the run)`.
+    fn parts(&self) -> Vec<(usize, Range<usize>)> {
+        let mut parts = Vec::new();
+        for tap in 0..self.tap_rows {
+            for first in (0..self.run).step_by(TASK_ROWS) {
+                parts.push((tap, first..self.run.min(first + TASK_ROWS)));
+            }
+        }
+        parts
+    }
+
+    fn tasks(&self) -> Vec<(usize, Range<usize>, (usize, usize))> {
+        let mut tasks = Vec::new();
+        for (tap, rows) in self.parts() {
+            for panel in tile::panels(self.width) {
+                tasks.push((tap, rows.clone(), panel));
+            }
+        }
+        tasks
+    }
+}
+
+/// What one task computes: rows of one tap row, one panel or all, over a range of images.
+struct Part {
+    tap: usize,
+    rows: Range<usize>,
+    panel: Option<(usize, usize)>,
+    images: Range<usize>,
+}
+
+struct Task<'a> {
+    of: &'a OuterSum,
+    part: Part,
+    source: &'a [f32],
+    output: &'a [f32],
+    gradient: Shared,
+    /// Whether the target is overwritten.
+    fresh: bool,
+}
+
+impl WithSimd for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let mut pixels = [(0u32, 0u32); PIXELS];
+        let (rows, columns) = (self.of.rows, self.of.columns);
+        let (mut image, mut row, mut column) = (self.part.images.start, 0, 0);
+        let mut left = self.part.images.len() * rows * columns;
+        let mut fresh = self.fresh;
+        let shift = self.part.tap * self.of.tap_stride;
+        while left > 0 {
+            let count = left.min(PIXELS);
+            for pixel in &mut pixels[..count] {
+                let at = |grid: &Grid| grid.first + image * grid.image + row * grid.row + column * grid.column;
+                *pixel = (at(&self.of.output) as u32, (at(&self.of.source) + shift) as u32);
+                column += 1;
+                if column == columns {
+                    (column, row) = (0, row + 1);
+                }
+                if row == rows {
+                    (row, image) = (0, image + 1);
+                }
+            }
+            left -= count;
+            match self.part.panel {
+                Some(panel) => self.block(simd, panel, &pixels[..count], fresh),
+                None => {
+                    for panel in tile::panels(self.of.width) {
+                        self.block(simd, panel, &pixels[..count], fresh);
+                    }
+                }
+            }
+            fresh = false;
+        }
+    }
+}
+
+impl Task<'_> {
+    #[inline(always)]
+    fn block<S: Simd>(&self, simd: S, (first, width): (usize, usize), pixels: &[(u32, u32)], fresh: bool) {
+        // SAFETY: the geometry was checked by the caller; tasks write disjoint rows or panels.
+        unsafe {
+            match (S::F32_LANES, width / S::F32_LANES) {
+                (16, 4) => self.panel::<S, 4, 6>(simd, first, pixels, fresh),
+                (16, 3) => self.panel::<S, 3, 8>(simd, first, pixels, fresh),
+                (16, 2) => self.panel::<S, 2, 12>(simd, first, pixels, fresh),
+                (_, 1) => self.panel::<S, 1, 12>(simd, first, pixels, fresh),
+                (_, 2) => self.panel::<S, 2, 6>(simd, first, pixels, fresh),
+                (_, 4) => self.panel::<S, 4, 4>(simd, first, pixels, fresh),
+                _ => self.panel::<S, 16, 1>(simd, first, pixels, fresh),
+            }
+        }
+    }
+
+    /// # Safety
+    /// The pixels lie within the buffers, and the panel of `V` vectors at column `first` exists.
+    #[inline(always)]
+    unsafe fn panel<S: Simd, const V: usize, const R: usize>(
+        &self,
+        simd: S,
+        first: usize,
+        pixels: &[(u32, u32)],
+        fresh: bool,
+    ) {
+        let pitch = self.of.width;
+        let Range { start, end } = self.part.rows;
+        let base = self.part.tap * self.of.run;
+        // SAFETY: see above; `gradient` has `len()` floats.
+        unsafe {
+            let y = self.output.as_ptr().add(first);
+            let x = self.source.as_ptr();
+            let out = |row: usize| self.gradient.get().add((base + row) * pitch + first);
+            let mut row = start;
+            while row + R <= end {
+                tile::outer::<S, V, R>(simd, fresh, y, x.add(row), pixels, out(row), pitch);
+                row += R;
+            }
+            if R > 4 && row + 4 <= end {
+                tile::outer::<S, V, 4>(simd, fresh, y, x.add(row), pixels, out(row), pitch);
+                row += 4;
+            }
+            while row + 3 <= end {
+                tile::outer::<S, V, 3>(simd, fresh, y, x.add(row), pixels, out(row), pitch);
+                row += 3;
+            }
+            while row < end {
+                tile::outer::<S, V, 1>(simd, fresh, y, x.add(row), pixels, out(row), pitch);
+                row += 1;
+            }
+        }
+    }
+}
