@@ -22,7 +22,7 @@ use std::fmt::Write as _;
 use medfed_types::ParameterLayout;
 
 pub use metadata::{CheckpointMetadata, Normalization, PrivacyStatement};
-pub use pretrained::{AdaptReport, FreshReason, KeptFresh, Target, adapt};
+pub use pretrained::{AdaptReport, FreshReason, GroupsOf, KeptFresh, Target, adapt};
 pub use tensor_map::{Tensor, TensorMap};
 pub use torch_file::read_weights;
 

@@ -31,14 +31,17 @@ const EPSILON: f64 = 1e-5;
 /// Dictionaries and wrappers in which checkpoints keep their weights.
 const WRAPPERS: [&str; 6] = ["state_dict.", "model_state_dict.", "model.", "module.", "network.", "net."];
 
+/// Gives the number of groups of the GroupNorm with a name, if there is one.
+pub type GroupsOf<'a> = Box<dyn Fn(&str) -> Option<usize> + 'a>;
+
 /// The network that weights are fitted to.
 pub struct Target<'a> {
     /// Its parameters.
     pub layout: &'a ParameterLayout,
     /// Name of its last linear layer.
     pub head: &'a str,
-    /// Number of groups of the GroupNorm of that name, if it is one.
-    pub groups: Box<dyn Fn(&str) -> Option<usize> + 'a>,
+    /// How its norms are grouped.
+    pub groups: GroupsOf<'a>,
 }
 
 /// Why a parameter keeps its fresh value.
@@ -146,7 +149,7 @@ pub fn adapt(
             report.fresh.push(KeptFresh { name: view.name.clone(), reason });
             continue;
         }
-        let (base, part) = view.name.rsplit_once('.').unwrap_or((&view.name, ""));
+        let base = view.name.rsplit_once('.').map_or(view.name.as_str(), |(base, _)| base);
         if source.contains_key(&format!("{base}.running_mean")) {
             // Folded once for both of its parameters, at the first.
             if report.folded.last().is_none_or(|last| last != base) {
@@ -157,7 +160,6 @@ pub fn adapt(
                 }
                 report.folded.push(base.to_owned());
             }
-            debug_assert!(part == "weight" || part == "bias");
             continue;
         }
         let Some(tensor) = tensor else {

@@ -345,6 +345,40 @@ fn a_pytorch_checkpoint_is_adapted_and_every_step_reported() {
     }
 }
 
+/// Weights in torchvision's names with BatchNorm, three channels and 1000 classes, for every network.
+#[test]
+fn torchvisions_own_networks_fit_but_for_head_and_stem() {
+    for (architecture, norms) in [(Architecture::ResNet18, 20), (Architecture::DenseNet121, 121)] {
+        let build = |channels, classes| {
+            let input = ImageShape { channels, height: 64, width: 64 };
+            ModelSpec { architecture, input, classes, dropout: 0.0, channels: None }.build().unwrap()
+        };
+        let (source, network) = (build(3, 1000), build(1, 2));
+        let mut map = TensorMap::default();
+        let mut put = |name: &str, shape: &[usize]| {
+            let tensor = Tensor { shape: shape.to_vec(), values: vec![0.5; shape.iter().product()] };
+            map.tensors.insert(name.to_owned(), tensor);
+        };
+        for view in source.layout().views() {
+            put(&view.name, &view.shape);
+            if let Some(base) = view.name.strip_suffix(".weight").filter(|_| view.shape.len() == 1) {
+                put(&format!("{base}.running_mean"), &view.shape);
+                put(&format!("{base}.running_var"), &view.shape);
+            }
+        }
+        let fresh = vec![9.0; network.layout().len()];
+        let (parameters, report) = adapt(map, &network.target(), fresh).unwrap();
+        assert_eq!(report.folded.len(), norms, "{architecture}");
+        assert_eq!(report.loaded.len() + 2 * norms + 3, network.layout().views().len());
+        assert!(report.summed.is_some() && report.fresh.len() == 2 && report.unused.is_empty());
+        assert_eq!(parameters[0], 1.5);
+        assert_eq!(parameters.iter().filter(|p| **p == 9.0).count(), {
+            let head = network.layout().find(&format!("{}.weight", network.head())).unwrap();
+            head.len + 2
+        });
+    }
+}
+
 /// One image whose group statistics are the stored ones: GroupNorm must give what BatchNorm gives.
 #[test]
 fn a_folded_norm_agrees_where_the_statistics_agree() {
