@@ -38,13 +38,13 @@ fn metadata(privacy: Option<PrivacyStatement>) -> CheckpointMetadata {
     }
 }
 
-fn private() -> Option<PrivacyStatement> {
-    Some(PrivacyStatement {
+fn private() -> PrivacyStatement {
+    PrivacyStatement {
         epsilon: Epsilon::new(2.499_61).expect("in range"),
         delta: Delta::new(1e-5).expect("in range"),
         accountant: "pld".to_owned(),
         unit: "patient".to_owned(),
-    })
+    }
 }
 
 /// Two grey images and a third that is cut in half.
@@ -95,7 +95,7 @@ fn numbers(value: &Value) -> Vec<f64> {
 
 #[test]
 fn json_holds_the_engines_logits() {
-    let (directory, parameters) = folder(private());
+    let (directory, parameters) = folder(Some(private()));
     let (code, out, err) =
         predict(directory.path(), &["--model", "model.safetensors", "a.png", "b.png", "--json"]);
     assert_eq!((code, err.as_str()), (0, ""));
@@ -131,7 +131,7 @@ fn json_holds_the_engines_logits() {
 
 #[test]
 fn text_names_class_and_privacy() {
-    let (directory, _) = folder(private());
+    let (directory, _) = folder(Some(private()));
     let (code, out, err) = predict(directory.path(), &["--model", "model.safetensors", "a.png"]);
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(
