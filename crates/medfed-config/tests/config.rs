@@ -297,7 +297,7 @@ fn overrides_are_checked_and_named() {
     let named = |text: &str| Place::Override { text: text.to_owned() };
     assert_eq!(places, [named("federated.num_round=2"), named("privacy.delta=2")]);
     let later = read_with(SEED, &["experiment.seed=1", "experiment.seed=2"]).unwrap();
-    assert_eq!(later.experiment.seed, 2);
+    assert_eq!(later.experiment.seed, Some(2));
     let listed = read_with(FURTHER, &["data.nodes.0.samples=5"]).unwrap();
     assert_eq!(listed.hospitals()[0].samples, 5);
 }

@@ -1,1 +1,34 @@
-//! State machines of the coordinator and the site, and the simulation that runs them in one process.
+//! The state machines of coordinator and site, and the simulation that runs them in one process.
+//!
+//! ```text
+//!                 ┌──────────────── Coordinator (between rounds) ◄───────────────┐
+//!                 │ select                                                        │ commit
+//!                 ▼                     aggregate                                 │
+//!   TrainRequest ◄── Training ── SiteReply ──────────► Evaluating ── evaluations ─┘
+//!        │              ▲                │ too few updates
+//!        ▼              │                ▼
+//!      Site ────────────┘             Aborted (the last good model stays)
+//! ```
+//!
+//! A phase is a type: it is consumed by the call that ends it. Nothing here opens a file, reads a clock
+//! for a decision or knows a network: durable state goes through [`Journal`] and
+//! [`medfed_dp::LedgerStorage`], what people watch through [`Observer`].
+
+pub mod coordinator;
+mod error;
+mod evaluation;
+mod journal;
+mod observer;
+pub mod report;
+mod setup;
+mod simulation;
+pub mod site;
+
+pub use coordinator::{Coordinator, CoordinatorSettings};
+pub use error::FederationError;
+pub use evaluation::evaluate;
+pub use journal::{Journal, Snapshot};
+pub use observer::{Observer, Progress, Silent};
+pub use setup::{Hospital, Setup};
+pub use simulation::{Outcome, Simulation};
+pub use site::Site;

@@ -1,4 +1,6 @@
 //! How a command fails: whose fault, what happened, and what to do about it.
+//!
+//! Exit codes: 1 the user's to mend, 2 ours, 130 interrupted.
 
 use std::process::ExitCode;
 
@@ -21,11 +23,21 @@ impl Failure {
         Self { code: 2, error: error.into(), hint: None }
     }
 
+    /// The user interrupted it, and everything has been said.
+    pub(crate) fn interrupted() -> Self {
+        Self { code: crate::run::INTERRUPTED, error: anyhow::anyhow!("interrupted"), hint: None }
+    }
+
     /// Adds the sentence that says what to do.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// The error alone, for whoever wraps it.
+    pub(crate) fn into_error(self) -> Box<dyn std::error::Error + Send + Sync> {
+        self.error.into()
     }
 
     /// Prints the chain of causes and the hint to stderr.

@@ -2,6 +2,7 @@
 
 mod command;
 mod failure;
+mod run;
 
 use clap::Parser;
 

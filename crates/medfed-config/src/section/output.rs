@@ -116,16 +116,17 @@ pub struct Experiment {
     /// What the run is for.
     #[schemars(length(max = 1000))]
     pub description: String,
-    /// Seed of weights, splits, dropout and synthetic images. The noise of privacy does not follow
-    /// from it.
-    pub seed: u64,
+    /// Makes a run repeatable: weights, splits, synthetic images, dropout, and also batches and noise.
+    /// Whoever knows the seed can remove the noise, so leave the key out to protect real patients;
+    /// then batches and noise come from the operating system.
+    pub seed: Option<u64>,
     /// Device that trains.
     pub device: Device,
 }
 
 impl Default for Experiment {
     fn default() -> Self {
-        Self { name: "medfed".to_owned(), description: String::new(), seed: 42, device: Device::Auto }
+        Self { name: "medfed".to_owned(), description: String::new(), seed: None, device: Device::Auto }
     }
 }
 

@@ -89,6 +89,16 @@ pub enum AccountantName {
     Rdp,
 }
 
+impl AccountantName {
+    /// The name as the configuration writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pld => "pld",
+            Self::Rdp => "rdp",
+        }
+    }
+}
+
 /// What one unit of privacy is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -97,4 +107,14 @@ pub enum PrivacyUnit {
     Image,
     /// All images of a patient at one hospital; needs patient identifiers in the data.
     Patient,
+}
+
+impl PrivacyUnit {
+    /// The name as the configuration writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Patient => "patient",
+        }
+    }
 }

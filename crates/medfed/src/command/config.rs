@@ -58,19 +58,28 @@ impl ConfigCommand {
 }
 
 /// Reads a configuration file and applies `--set` arguments to it.
-pub(crate) fn load(file: &Path, set: &[String]) -> Result<Config, Failure> {
-    parse(file, set)?.map_err(invalid)
+fn load(file: &Path, set: &[String]) -> Result<Config, Failure> {
+    read_config(file, &overrides(set)?)
+}
+
+/// Reads a configuration file and applies overrides to it.
+pub(crate) fn read_config(file: &Path, overrides: &[Override]) -> Result<Config, Failure> {
+    parse(file, overrides)?.map_err(invalid)
+}
+
+/// Reads `--set` arguments.
+pub(crate) fn overrides(set: &[String]) -> Result<Vec<Override>, Failure> {
+    let overrides: Result<Vec<_>, _> = set.iter().map(|set| Override::parse(set)).collect();
+    overrides.map_err(|error| {
+        Failure::user(error)
+            .hint("for example --set privacy.delta=1e-6; `medfed config schema` lists all keys")
+    })
 }
 
 /// The outer error: there is no text to check. The inner one: the text is no configuration.
-fn parse(file: &Path, set: &[String]) -> Result<Result<Config, ConfigErrors>, Failure> {
-    let overrides: Result<Vec<_>, _> = set.iter().map(|set| Override::parse(set)).collect();
-    let overrides = overrides.map_err(|error| {
-        Failure::user(error)
-            .hint("for example --set privacy.delta=1e-6; `medfed config schema` lists all keys")
-    })?;
+fn parse(file: &Path, overrides: &[Override]) -> Result<Result<Config, ConfigErrors>, Failure> {
     let text = read(file)?;
-    Ok(Config::from_yaml(&text, &file.display().to_string(), &overrides))
+    Ok(Config::from_yaml(&text, &file.display().to_string(), overrides))
 }
 
 fn read(file: &Path) -> Result<String, Failure> {
@@ -94,14 +103,15 @@ fn read(file: &Path) -> Result<String, Failure> {
     })
 }
 
-fn invalid(errors: ConfigErrors) -> Failure {
+/// What a wrong configuration asks of the user.
+pub(crate) fn invalid(errors: ConfigErrors) -> Failure {
     let colour = console::colors_enabled_stderr();
     if colour { Failure::user(anyhow::Error::msg(errors.render(true))) } else { Failure::user(errors) }
 }
 
 fn check(source: &Source, json: bool) -> Result<(), Failure> {
     let file = source.file.display();
-    let config = match parse(&source.file, &source.set)? {
+    let config = match parse(&source.file, &overrides(&source.set)?)? {
         Ok(config) => config,
         Err(errors) => {
             if json {

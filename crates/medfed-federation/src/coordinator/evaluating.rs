@@ -1,0 +1,182 @@
+//! The phase in which every hospital evaluates the new global model.
+
+use super::training::LocalResult;
+use super::{Best, Coordinator};
+use crate::error::FederationError;
+use crate::journal::to_bytes;
+use crate::report::{RoundReport, RoundStatus, SitePrivacy, SiteRound, SiteStatus};
+use medfed_eval::{Performance, weighted_mean};
+use medfed_types::{RoundId, SiteId};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A round whose new global model is being evaluated.
+#[derive(Debug)]
+pub struct Evaluating {
+    core: Coordinator,
+    round: RoundId,
+    /// What training continues from.
+    global: Arc<Vec<f32>>,
+    /// What is evaluated and may become the best model: the average, if there is one.
+    candidate: Arc<Vec<f32>>,
+    local: BTreeMap<SiteId, LocalResult>,
+    validation: BTreeMap<SiteId, Performance>,
+    test: Option<Performance>,
+}
+
+impl Evaluating {
+    pub(super) fn new(
+        mut core: Coordinator,
+        round: RoundId,
+        global: Vec<f32>,
+        local: BTreeMap<SiteId, LocalResult>,
+    ) -> Self {
+        let global = Arc::new(global);
+        let averaged = core.average.as_mut().and_then(|average| {
+            average.update(&global).expect("the average was made for this model's number of parameters");
+            average.parameters().map(|mean| Arc::new(mean.to_vec()))
+        });
+        let candidate = averaged.unwrap_or_else(|| Arc::clone(&global));
+        Self { core, round, global, candidate, local, validation: BTreeMap::new(), test: None }
+    }
+
+    /// The round.
+    pub fn round(&self) -> RoundId {
+        self.round
+    }
+
+    /// The parameters to evaluate.
+    pub fn parameters(&self) -> &Arc<Vec<f32>> {
+        &self.candidate
+    }
+
+    /// Takes a hospital's evaluation on its validation images.
+    pub fn receive(&mut self, site: SiteId, performance: Performance) -> Result<(), FederationError> {
+        if self.core.member(&site).is_none() {
+            return Err(FederationError::NotSelected { site, round: self.round });
+        }
+        if self.validation.contains_key(&site) {
+            return Err(FederationError::SecondReply { site, round: self.round });
+        }
+        self.validation.insert(site, performance);
+        Ok(())
+    }
+
+    /// Takes the evaluation on the common test set.
+    pub fn receive_test(&mut self, performance: Performance) {
+        self.test = Some(performance);
+    }
+
+    /// Why updates of this round were not used: hospital and reason.
+    pub fn failures(&self) -> Vec<(SiteId, String)> {
+        let failed = |(site, result): (&SiteId, &LocalResult)| match result {
+            LocalResult::Failed { reason, .. } => Some((site.clone(), reason.clone())),
+            _ => None,
+        };
+        self.local.iter().filter_map(failed).collect()
+    }
+
+    /// Ends the round.
+    pub fn commit(self) -> (Coordinator, RoundReport) {
+        let hospitals: Vec<SiteRound> =
+            self.core.members.iter().map(|member| self.site_round(member)).collect();
+        let mean = |value: fn(&SiteRound) -> Option<f64>, weight: fn(&SiteRound) -> u64| {
+            weighted_mean(hospitals.iter().map(|h| (value(h), weight(h) as f64)))
+        };
+        let auc = mean(|h| h.auc, |h| h.validation_images);
+        let val_loss = mean(|h| h.val_loss, |h| h.validation_images);
+        let of_privacy =
+            |value: fn(&SitePrivacy) -> f64| hospitals.iter().filter_map(|h| h.privacy.as_ref()).map(value);
+        let report = RoundReport {
+            round_num: self.round.0,
+            status: RoundStatus::Completed,
+            epsilon_round: of_privacy(|p| p.epsilon_round).reduce(f64::max),
+            epsilon_total: of_privacy(|p| p.spent.epsilon_total).reduce(f64::max),
+            noise_multiplier: of_privacy(|p| p.spent.noise_multiplier).reduce(f64::min),
+            num_clients: hospitals.iter().filter(|h| h.status == SiteStatus::Trained).count() as u64,
+            train_loss: mean(|h| h.train_loss, |h| h.images_used),
+            val_loss,
+            accuracy: mean(|h| h.accuracy, |h| h.validation_images),
+            auc,
+            test_auc: self.test.as_ref().and_then(|p| p.auc.map(|auc| auc.estimate)),
+            test_accuracy: self.test.as_ref().map(|p| p.accuracy.estimate),
+            model_hash: hex(&Sha256::digest(to_bytes(&self.global))),
+            hospitals,
+        };
+        let mut core = self.core;
+        for (site, result) in &self.local {
+            let stays = match result {
+                LocalResult::Trained { report, .. } | LocalResult::Failed { report, .. } => {
+                    report.can_continue
+                }
+                LocalResult::BudgetExhausted { .. } => false,
+            };
+            if !stays {
+                core.left.insert(site.clone());
+            }
+        }
+        if core.best.as_ref().is_none_or(|best| best.is_beaten_by(auc, val_loss)) {
+            core.best = Some(Best { round: self.round.0, auc, loss: val_loss, parameters: self.candidate });
+        }
+        core.global = self.global;
+        core.done = self.round;
+        core.reports.push(report.clone());
+        (core, report)
+    }
+
+    fn site_round(&self, member: &super::Member) -> SiteRound {
+        let site = &member.site;
+        let local = match self.local.get(site) {
+            Some(LocalResult::Trained { report, .. } | LocalResult::Failed { report, .. }) => Some(report),
+            _ => None,
+        };
+        let spent = match self.local.get(site) {
+            Some(LocalResult::BudgetExhausted { privacy }) => Some(*privacy),
+            _ => local.and_then(|report| report.privacy),
+        };
+        let before = self.core.epsilon_before(site);
+        // A hospital that sat the round out has spent what it had spent before.
+        let privacy = spent
+            .map(|spent| SitePrivacy { epsilon_round: (spent.epsilon_total - before).max(0.0), spent })
+            .or_else(|| self.core.last_privacy(site).map(|last| SitePrivacy { epsilon_round: 0.0, ..last }));
+        let validation = self.validation.get(site);
+        SiteRound {
+            hospital: site.clone(),
+            status: match self.local.get(site) {
+                Some(LocalResult::Trained { .. }) => SiteStatus::Trained,
+                Some(LocalResult::Failed { .. }) => SiteStatus::Failed,
+                Some(LocalResult::BudgetExhausted { .. }) => SiteStatus::BudgetExhausted,
+                None if self.core.left.contains(site) => SiteStatus::BudgetExhausted,
+                None => SiteStatus::NotSelected,
+            },
+            train_images: member.train_images,
+            train_units: member.train_units,
+            validation_images: member.validation_images,
+            steps: local.map_or(0, |report| report.steps),
+            images_used: local.map_or(0, |report| report.images),
+            train_loss: local.filter(|r| r.images > 0).map(|r| r.loss_sum / r.images as f64),
+            val_loss: validation.map(|p| p.log_loss),
+            accuracy: validation.map(|p| p.accuracy.estimate),
+            auc: validation.and_then(|p| p.auc).map(|auc| auc.estimate),
+            update_norm: match self.local.get(site) {
+                Some(LocalResult::Trained { norm, .. }) => Some(*norm),
+                _ => None,
+            },
+            clipped_fraction: local
+                .filter(|r| r.units > 0 && r.privacy.is_some())
+                .map(|r| r.clipped_units as f64 / r.units as f64),
+            non_finite_units: local.map_or(0, |report| report.non_finite_units),
+            privacy,
+        }
+    }
+}
+
+/// Lower-case hexadecimal.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        use std::fmt::Write as _;
+        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
+        text
+    })
+}

@@ -1,0 +1,90 @@
+//! What the coordinator needs to continue after a restart.
+
+use super::{Best, Coordinator};
+use crate::error::FederationError;
+use crate::journal::{Snapshot, from_bytes, to_bytes};
+use crate::report::RoundReport;
+use medfed_nn::optimizer::Ema;
+use medfed_types::{RoundId, SiteId};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The name under which the coordinator's state is kept.
+pub(crate) const OWNER: &str = "coordinator";
+const GLOBAL: &str = "global";
+const AVERAGE: &str = "average";
+const BEST: &str = "best";
+
+#[derive(Serialize, Deserialize)]
+struct Meta {
+    done: RoundId,
+    left: BTreeSet<SiteId>,
+    best: Option<BestMeta>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct BestMeta {
+    round: u32,
+    auc: Option<f64>,
+    loss: Option<f64>,
+}
+
+impl Coordinator {
+    /// Everything that a restart needs besides the reports of the rounds done.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut blobs = BTreeMap::from([(GLOBAL.to_owned(), to_bytes(&self.global))]);
+        if let Some(average) = &self.average {
+            blobs.insert(AVERAGE.to_owned(), average.to_bytes());
+        }
+        if let Some(best) = &self.best {
+            blobs.insert(BEST.to_owned(), to_bytes(&best.parameters));
+        }
+        let best =
+            self.best.as_ref().map(|best| BestMeta { round: best.round, auc: best.auc, loss: best.loss });
+        let meta = serde_json::to_value(Meta { done: self.done, left: self.left.clone(), best })
+            .expect("names and numbers are JSON");
+        Snapshot { owner: OWNER.to_owned(), meta, blobs }
+    }
+
+    /// The global parameters in the coordinator's snapshot, if it is among `state`.
+    pub fn saved_parameters(state: &[Snapshot]) -> Option<Vec<f32>> {
+        let bytes = state.iter().find(|snapshot| snapshot.owner == OWNER)?.blobs.get(GLOBAL)?;
+        from_bytes(bytes, bytes.len() / 4)
+    }
+
+    /// Puts a fresh coordinator back to where the snapshot was taken; `reports` are those of the rounds
+    /// done.
+    pub fn restore(
+        &mut self,
+        snapshot: &Snapshot,
+        mut reports: Vec<RoundReport>,
+    ) -> Result<(), FederationError> {
+        let refuse = |problem: String| FederationError::Saved { owner: OWNER.into(), problem };
+        let meta: Meta = serde_json::from_value(snapshot.meta.clone()).map_err(|e| refuse(e.to_string()))?;
+        // A report may be ahead of the state: its round is done again, to the same result.
+        reports.truncate(meta.done.0 as usize);
+        if reports.len() < meta.done.0 as usize {
+            return Err(refuse(format!("{} rounds are done, {} are reported", meta.done, reports.len())));
+        }
+        let len = self.global.len();
+        let parameters = |name: &str| {
+            let bytes = snapshot.blobs.get(name).ok_or_else(|| refuse(format!("{name} is missing")))?;
+            let values = from_bytes(bytes, len);
+            values.map(Arc::new).ok_or_else(|| refuse(format!("{name} does not fit the model")))
+        };
+        self.global = parameters(GLOBAL)?;
+        if self.settings.ema_decay > 0.0 {
+            let bytes = snapshot.blobs.get(AVERAGE).ok_or_else(|| refuse(format!("{AVERAGE} is missing")))?;
+            self.average = Some(Ema::from_bytes(self.settings.ema_decay, len, bytes)?);
+        }
+        self.best = match meta.best {
+            Some(BestMeta { round, auc, loss }) => {
+                Some(Best { round, auc, loss, parameters: parameters(BEST)? })
+            }
+            None => None,
+        };
+        (self.done, self.left, self.reports) = (meta.done, meta.left, reports);
+        Ok(())
+    }
+}

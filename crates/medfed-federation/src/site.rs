@@ -1,0 +1,218 @@
+//! A hospital: trains locally, pays for every private step, evaluates the global model on its own images.
+//!
+//! What enters is the global model; what leaves is a [`SiteUpdate`] and a few numbers ([`LocalReport`]).
+//! With privacy the update is made of noised sums only: each step is paid for in the ledger first, its
+//! batch is a Poisson sample and its gradient a clipped sum with noise, divided by a public number
+//! (DP-SGD, Abadi et al. 2016, algorithm 1).
+//!
+//! Not protected: losses, norms, counts and validation metrics in the reports are exact.
+
+mod local;
+mod state;
+
+use crate::error::FederationError;
+use crate::evaluation::evaluate;
+use crate::report::PrivacySpent;
+use medfed_aggregate::SiteUpdate;
+use medfed_data::Units;
+use medfed_dp::{DpPlan, Ledger, LedgerStorage};
+use medfed_eval::Performance;
+use medfed_nn::optimizer::{Optimizer, OptimizerState};
+use medfed_nn::schedule::LearningRate;
+use medfed_nn::{Executor, Trainable};
+use medfed_types::{ImageSource, RoundId, SecretKey, Seed, SiteId};
+use std::sync::Arc;
+
+pub(crate) use local::LocalWork;
+
+/// The images of all hospitals of a simulation, or of one hospital.
+pub type Images = Arc<dyn ImageSource + Send + Sync>;
+
+/// What a hospital needs to train.
+#[derive(Debug, Clone)]
+pub struct LocalTraining {
+    /// The rule by which parameters move.
+    pub optimizer: Optimizer,
+    /// The learning rate of each step, counted over the whole run.
+    pub learning_rate: LearningRate,
+    /// Steps in each round.
+    pub steps: u64,
+    /// Images in a batch; with privacy the expected number of units.
+    pub batch_size: usize,
+    /// L2 norm to which the mean gradient is clipped, without privacy.
+    pub grad_clip_norm: Option<f64>,
+    /// The parameters that move.
+    pub trainable: Trainable,
+    /// Order of batches and dropout.
+    pub seed: Seed,
+    /// SHA-256 of the configuration: part of what a paid round is bound to.
+    pub configuration: [u8; 32],
+}
+
+/// What protects the hospital's patients.
+#[derive(Debug)]
+pub enum Protection<S> {
+    /// DP-SGD under a plan, paid for in a ledger, with the hospital's own key for noise and samples.
+    Private {
+        /// The plan.
+        plan: DpPlan,
+        /// The ledger.
+        ledger: Ledger<S>,
+        /// The key.
+        key: SecretKey,
+    },
+    /// Nothing: the update is a function of the images.
+    Absent,
+}
+
+/// A hospital.
+#[derive(Debug)]
+pub struct Site<S> {
+    id: SiteId,
+    executor: Arc<Executor>,
+    images: SiteImages,
+    training: LocalTraining,
+    protection: Protection<S>,
+    optimizer: Option<OptimizerState>,
+    paused: Option<LocalWork>,
+}
+
+/// The images of one hospital within a set.
+#[derive(Clone)]
+pub struct SiteImages {
+    /// The set.
+    pub source: Images,
+    /// Images to train on, as privacy units.
+    pub train: Units,
+    /// Images to validate on.
+    pub validation: Vec<u32>,
+}
+
+impl std::fmt::Debug for SiteImages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SiteImages({} units, {} for validation)", self.train.len(), self.validation.len())
+    }
+}
+
+/// The coordinator's request: train on from these parameters.
+#[derive(Debug, Clone)]
+pub struct TrainRequest {
+    /// The round.
+    pub round: RoundId,
+    /// The global parameters.
+    pub parameters: Arc<Vec<f32>>,
+}
+
+/// What a hospital says about its local training.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LocalReport {
+    /// Steps taken.
+    pub steps: u64,
+    /// Sum of the training loss over the images used.
+    pub loss_sum: f64,
+    /// Images used, each counted as often as it was used.
+    pub images: u64,
+    /// Units sampled, each counted as often as it was used.
+    pub units: u64,
+    /// Units among them whose gradient was clipped.
+    pub clipped_units: u64,
+    /// Units among them whose gradient was not finite, which contributed nothing.
+    pub non_finite_units: u64,
+    /// What the round cost; nothing without privacy.
+    pub privacy: Option<PrivacySpent>,
+    /// Whether the budget allows another step.
+    pub can_continue: bool,
+}
+
+/// A hospital's answer to a [`TrainRequest`].
+#[derive(Debug)]
+pub enum SiteReply {
+    /// It trained.
+    Trained {
+        /// The update.
+        update: SiteUpdate,
+        /// What it says about it.
+        report: LocalReport,
+    },
+    /// Its budget allows no step.
+    BudgetExhausted {
+        /// What was spent before.
+        privacy: PrivacySpent,
+    },
+    /// Training gave something that is no update.
+    Failed {
+        /// Why, in a sentence without full stop.
+        reason: String,
+        /// What it says about it.
+        report: LocalReport,
+    },
+}
+
+/// How a request for local training ended.
+#[derive(Debug)]
+pub enum LocalOutcome {
+    /// With an answer.
+    Replied(SiteReply),
+    /// It was asked to stop between two steps; the same request continues there.
+    Interrupted,
+}
+
+impl<S: LedgerStorage> Site<S> {
+    /// A hospital before its first round.
+    pub fn new(
+        id: SiteId,
+        executor: Arc<Executor>,
+        images: SiteImages,
+        training: LocalTraining,
+        protection: Protection<S>,
+    ) -> Self {
+        Self { id, executor, images, training, protection, optimizer: None, paused: None }
+    }
+
+    /// Its name.
+    pub fn id(&self) -> &SiteId {
+        &self.id
+    }
+
+    /// Steps it takes in a round when its budget allows.
+    pub fn planned_steps(&self) -> u64 {
+        self.training.steps
+    }
+
+    /// Its images.
+    pub fn images(&self) -> &SiteImages {
+        &self.images
+    }
+
+    /// Its plan, when there is privacy.
+    pub fn plan(&self) -> Option<&DpPlan> {
+        match &self.protection {
+            Protection::Private { plan, .. } => Some(plan),
+            Protection::Absent => None,
+        }
+    }
+
+    /// The round is over: what was kept to answer its request again is dropped.
+    pub fn end_round(&mut self) {
+        self.paused = None;
+    }
+
+    /// How well a global model does on the hospital's validation images; nothing without such images.
+    pub fn evaluate(&self, parameters: &[f32]) -> Result<Option<Performance>, FederationError> {
+        evaluate(&self.executor, parameters, &*self.images.source, &self.images.validation)
+    }
+
+    /// What has been spent so far, when there is privacy.
+    pub fn spent(&self) -> Result<Option<PrivacySpent>, FederationError> {
+        let Protection::Private { plan, ledger, .. } = &self.protection else { return Ok(None) };
+        let terms = plan.terms();
+        let spent = ledger.spent(terms.delta)?;
+        Ok(Some(PrivacySpent {
+            sampling_rate: terms.rate.get(),
+            noise_multiplier: terms.noise.get(),
+            epsilon_total: spent.by(terms.accountant).get(),
+            epsilon_pld: spent.pld.get(),
+            epsilon_rdp: spent.rdp.get(),
+        }))
+    }
+}

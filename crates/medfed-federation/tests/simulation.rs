@@ -1,0 +1,288 @@
+//! Whole federations on small synthetic radiographs: interruption, crash, threads, budgets.
+
+use medfed_config::{Config, Override};
+use medfed_data::synthetic::{SyntheticOptions, generate};
+use medfed_data::{Dataset, SitePlan, SiteRequest, Sites, SplitKind, split_sites};
+use medfed_dp::{Ledger, LedgerStorage};
+use medfed_federation::report::{RoundReport, RunStatus, SiteStatus};
+use medfed_federation::{
+    FederationError, Journal, Observer, Outcome, Progress, Setup, Silent, Simulation, Snapshot,
+};
+use medfed_types::random::danger;
+use medfed_types::{Cancel, RunId, Seed, SiteId};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+
+const SEED: Seed = Seed(5);
+
+/// One small data set for all tests.
+static DATA: LazyLock<(Arc<Dataset>, Sites)> = LazyLock::new(|| {
+    let options = SyntheticOptions { image_size: 28, ..SyntheticOptions::hospitals(3, 40) };
+    let dataset = generate(&options, SEED).unwrap();
+    let sites = options.sites.iter().map(|site| SiteRequest { id: site.id.clone(), samples: None });
+    let plan = SitePlan {
+        sites: sites.collect(),
+        kind: SplitKind::Column("site".into()),
+        minimum: None,
+        keep_patients_together: true,
+        train_fraction: 0.8,
+        test_fraction: 0.15,
+    };
+    let sites = split_sites(&dataset, &plan, SEED).unwrap();
+    (Arc::new(dataset), sites)
+});
+
+/// The configuration with some keys changed.
+fn changed(config: &Config, set: &[&str]) -> Config {
+    let set: Vec<_> = set.iter().map(|text| Override::parse(text).unwrap()).collect();
+    Config::from_yaml(&config.to_yaml(), "test", &set)
+        .unwrap_or_else(|errors| panic!("{}", errors.render(false)))
+}
+
+fn config() -> Config {
+    let text = "federated: {num_clients: 3, num_rounds: 3}
+model: {channels: [8, 8], dropout: 0.1}
+training: {batch_size: 8, local_steps: 4, learning_rate: 0.1}
+privacy: {epsilon_budget: 20, noise_multiplier: 1.0}";
+    Config::from_yaml(text, "test", &[]).unwrap_or_else(|errors| panic!("{}", errors.render(false)))
+}
+
+/// Ledger records that outlive the run, as a hospital's disk would.
+#[derive(Debug, Clone, Default)]
+struct Disk(Arc<Mutex<BTreeMap<SiteId, Vec<Vec<u8>>>>>);
+
+#[derive(Debug)]
+struct DiskLedger(Disk, SiteId);
+
+#[derive(Debug, thiserror::Error)]
+#[error("the disk is full")]
+struct DiskFull;
+
+impl LedgerStorage for DiskLedger {
+    type Error = DiskFull;
+    fn records(&mut self) -> Result<Vec<Vec<u8>>, DiskFull> {
+        Ok(self.0.0.lock().unwrap().get(&self.1).cloned().unwrap_or_default())
+    }
+    fn append(&mut self, position: usize, record: &[u8]) -> Result<(), DiskFull> {
+        let mut disk = self.0.0.lock().unwrap();
+        let records = disk.entry(self.1.clone()).or_default();
+        assert_eq!(position, records.len());
+        records.push(record.to_vec());
+        Ok(())
+    }
+}
+
+/// Keeps what a store would keep, and can fail at a chosen write.
+#[derive(Debug, Default)]
+struct Memory {
+    reports: Vec<RoundReport>,
+    state: Vec<Snapshot>,
+    events: Vec<String>,
+    writes_left: Option<u32>,
+}
+
+impl Memory {
+    fn write(&mut self) -> Result<(), DiskFull> {
+        match &mut self.writes_left {
+            Some(0) => Err(DiskFull),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Journal for Memory {
+    type Error = DiskFull;
+    fn commit_round(&mut self, report: &RoundReport, state: &[Snapshot]) -> Result<(), DiskFull> {
+        self.write()?;
+        self.reports.truncate(report.round_num as usize - 1);
+        self.reports.push(report.clone());
+        self.state = state.to_vec();
+        Ok(())
+    }
+    fn suspend(&mut self, state: &[Snapshot]) -> Result<(), DiskFull> {
+        self.write()?;
+        self.state = state.to_vec();
+        Ok(())
+    }
+    fn event(&mut self, _: u32, kind: &str, _: &serde_json::Value) -> Result<(), DiskFull> {
+        self.events.push(kind.to_owned());
+        Ok(())
+    }
+}
+
+fn simulation(config: &Config, disk: &Disk) -> Simulation<DiskLedger> {
+    let (dataset, sites) = &*DATA;
+    let setup = Setup::new(config, dataset, sites, SEED, [0; 32]).unwrap();
+    let parameters = setup.initial_parameters();
+    setup
+        .simulation(parameters, |site| {
+            let storage = DiskLedger(disk.clone(), site.clone());
+            let run = RunId::try_from("run").unwrap();
+            let ledger = Ledger::open(run, site.clone(), storage).map_err(FederationError::from)?;
+            Ok::<_, FederationError>((ledger, danger::reproducible_key(SEED).subkey(site.as_str(), &[])))
+        })
+        .unwrap()
+}
+
+fn resumed(config: &Config, disk: &Disk, memory: &Memory) -> Simulation<DiskLedger> {
+    let mut simulation = simulation(config, disk);
+    simulation.restore(&memory.state, memory.reports.clone()).unwrap();
+    simulation
+}
+
+fn whole(config: &Config) -> Outcome {
+    simulation(config, &Disk::default()).run(&mut Memory::default(), &Silent, &Cancel::default()).unwrap()
+}
+
+/// Cancels after a number of steps, over all hospitals.
+struct StopAfter(AtomicU64, Cancel);
+
+impl Observer for StopAfter {
+    fn notice(&self, progress: &Progress<'_>) {
+        if matches!(progress, Progress::Step { .. }) && self.0.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.1.cancel();
+        }
+    }
+}
+
+fn same(a: &Outcome, b: &Outcome) {
+    assert_eq!(a.status, b.status);
+    assert_eq!(a.parameters, b.parameters);
+    assert_eq!(a.reports, b.reports);
+    assert_eq!(a.spent, b.spent);
+    assert_eq!(a.test, b.test);
+}
+
+#[test]
+fn an_interrupted_run_ends_like_one_that_was_left_alone() {
+    for config in [config(), without_privacy()] {
+        let expected = whole(&config);
+        assert_eq!(expected.status, RunStatus::Completed);
+        assert_eq!(expected.reports.len(), 3);
+        for steps in [1, 5, 12, 13, 30] {
+            let (disk, mut memory) = (Disk::default(), Memory::default());
+            let cancel = Cancel::default();
+            let observer = StopAfter(AtomicU64::new(steps), cancel.clone());
+            let stopped = simulation(&config, &disk).run(&mut memory, &observer, &cancel).unwrap();
+            assert_eq!(stopped.status, RunStatus::Interrupted, "after {steps} steps");
+            let outcome =
+                resumed(&config, &disk, &memory).run(&mut memory, &Silent, &Cancel::default()).unwrap();
+            same(&outcome, &expected);
+        }
+    }
+}
+
+fn without_privacy() -> Config {
+    Config::from_yaml(
+        "federated: {num_clients: 3, num_rounds: 3}
+model: {channels: [8, 8], dropout: 0.1}
+training: {batch_size: 8, local_epochs: 1, learning_rate: 0.05, scheduler: cosine, ema_decay: 0.5, grad_clip_norm: 1.0}
+privacy: {enabled: false}",
+        "test",
+        &[],
+    )
+    .unwrap()
+}
+
+#[test]
+fn a_crash_at_any_write_costs_nothing() {
+    let config = config();
+    let expected = whole(&config);
+    for writes in 1..4 {
+        let disk = Disk::default();
+        let mut memory = Memory { writes_left: Some(writes), ..Memory::default() };
+        let crashed = simulation(&config, &disk).run(&mut memory, &Silent, &Cancel::default());
+        assert!(matches!(crashed, Err(FederationError::Journal(_))));
+        // The round after the last write is paid for, and its result is lost.
+        memory.writes_left = None;
+        let outcome = resumed(&config, &disk, &memory).run(&mut memory, &Silent, &Cancel::default()).unwrap();
+        same(&outcome, &expected);
+    }
+}
+
+#[test]
+fn bits_do_not_depend_on_the_number_of_threads() {
+    let config = config();
+    let with_threads = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| whole(&config))
+    };
+    let one = with_threads(1);
+    same(&one, &with_threads(2));
+    same(&one, &with_threads(5));
+}
+
+#[test]
+fn the_budget_ends_the_run_and_is_never_passed() {
+    // 0.8 ε more than two rounds cost.
+    let two_rounds = whole(&config()).reports[1].epsilon_total.unwrap();
+    let budget = two_rounds + 0.8;
+    let budget_key = format!("privacy.epsilon_budget={budget}");
+    let config = changed(&config(), &["federated.num_rounds=50", &budget_key]);
+    let disk = Disk::default();
+    let mut memory = Memory::default();
+    let outcome = simulation(&config, &disk).run(&mut memory, &Silent, &Cancel::default()).unwrap();
+    assert_eq!(outcome.status, RunStatus::BudgetExhausted);
+    assert!(outcome.reports.len() >= 2 && outcome.reports.len() < 50, "{} rounds", outcome.reports.len());
+    for (site, spent) in &outcome.spent {
+        let spent = spent.unwrap();
+        assert!(spent.epsilon_total <= budget, "{site} spent {} of {budget}", spent.epsilon_total);
+        assert!(
+            spent.epsilon_total > two_rounds - 1e-9,
+            "{site} left {} unused",
+            budget - spent.epsilon_total
+        );
+        assert_eq!(spent.epsilon_total, spent.epsilon_pld);
+        assert!(spent.epsilon_rdp >= spent.epsilon_pld * 0.999);
+    }
+    let rounds: f64 = outcome.reports.iter().map(|r| r.hospitals[0].privacy.unwrap().epsilon_round).sum();
+    assert!((rounds - outcome.spent[0].1.unwrap().epsilon_total).abs() < 1e-9);
+}
+
+#[test]
+fn only_some_hospitals_train_when_asked() {
+    let config = changed(&config(), &["federated.fraction_fit=0.67"]);
+    let outcome = whole(&config);
+    for report in &outcome.reports {
+        assert_eq!(report.num_clients, 2);
+        let idle: Vec<_> = report.hospitals.iter().filter(|h| h.status == SiteStatus::NotSelected).collect();
+        assert_eq!(idle.len(), 1);
+        assert_eq!((idle[0].steps, idle[0].update_norm), (0, None));
+        assert!(idle[0].val_loss.is_some(), "it still evaluates the global model");
+    }
+}
+
+#[test]
+fn a_diverging_run_stops_and_keeps_the_last_good_model() {
+    let diverging = [
+        "training.learning_rate=100",
+        "training.scheduler=none",
+        "training.grad_clip_norm=null",
+        "training.weight_decay=1",
+        "training.local_epochs=40",
+    ];
+    let config = changed(&without_privacy(), &diverging);
+    let mut memory = Memory::default();
+    let outcome =
+        simulation(&config, &Disk::default()).run(&mut memory, &Silent, &Cancel::default()).unwrap();
+    assert_eq!(outcome.status, RunStatus::Aborted);
+    assert!(outcome.parameters.iter().all(|p| p.is_finite()));
+    assert!(outcome.reason.unwrap().contains("usable update"));
+    assert!(memory.events.contains(&"round_aborted".to_owned()));
+}
+
+#[test]
+fn state_of_another_model_is_refused() {
+    let config = config();
+    let (disk, mut memory) = (Disk::default(), Memory::default());
+    simulation(&config, &disk).run(&mut memory, &Silent, &Cancel::default()).unwrap();
+    let other = changed(&config, &["model.channels=[8]"]);
+    let error =
+        simulation(&other, &Disk::default()).restore(&memory.state, memory.reports.clone()).unwrap_err();
+    assert!(matches!(error, FederationError::Saved { .. }), "{error}");
+}

@@ -1,0 +1,166 @@
+//! A training run from the command line: data in, federation through, results out.
+//!
+//! `simulate` and `demo` differ in where the configuration comes from; the rest is here.
+
+mod dataset;
+mod display;
+mod interrupt;
+mod journal;
+mod log;
+mod model;
+mod prepare;
+mod results;
+mod summary;
+
+use crate::failure::Failure;
+pub(crate) use interrupt::INTERRUPTED;
+
+use display::Display;
+use journal::StoreJournal;
+use medfed_config::Config;
+use medfed_dp::Ledger;
+use medfed_federation::report::{RunStatus, Timing};
+use medfed_federation::{FederationError, Setup, Simulation};
+use medfed_store::{SqliteLedger, Store, StoreError};
+use medfed_types::random::danger;
+use medfed_types::{Epsilon, SecretKey, SiteId};
+use prepare::{Folders, Prepared};
+use results::Results;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What a run is to do.
+#[derive(Debug)]
+pub(crate) struct Order {
+    /// `simulate` or `demo`, for the sentence that says how to resume.
+    pub(crate) command: &'static str,
+    /// The configuration with every override applied. Nothing when a run is resumed as it was.
+    pub(crate) config: Option<Config>,
+    /// Folder for the results, with the logs in it. Nothing means where the configuration says.
+    pub(crate) out: Option<PathBuf>,
+    /// Continue the newest unfinished run.
+    pub(crate) resume: bool,
+    /// Print one JSON object instead of text.
+    pub(crate) json: bool,
+    /// Threads; nothing means one per core.
+    pub(crate) threads: Option<usize>,
+}
+
+/// Runs the order from start to end and says how it ended.
+pub(crate) fn execute(order: &Order) -> Result<RunStatus, Failure> {
+    let started = Instant::now();
+    if let Some(threads) = order.threads {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(Failure::internal)?;
+    }
+    let folders = Folders::of(order);
+    let store = folders.open(order.resume)?;
+    let prepared = prepare::prepare(order, &store)?;
+    let log = log::start(&folders.logs, &prepared.id)?;
+    let cancel = interrupt::watch()?;
+    let display = Display::new(prepared.config.output.save_round_logs);
+
+    display.say(&format!("run {}: {}", prepared.id, dataset::describe(&prepared.config)));
+    let dataset = Arc::new(dataset::load(&prepared.config, prepared.seed)?);
+    let sites = dataset::divide(&prepared.config, &dataset, prepared.seed)?;
+    for warning in dataset.warnings().iter().chain(&sites.warnings) {
+        display.warn(&warning.to_string());
+    }
+    let fingerprint = dataset::fingerprint(&dataset, &sites);
+    prepared.check_data(&fingerprint)?;
+    let setup =
+        Setup::new(&prepared.config, &dataset, &sites, prepared.seed, fingerprint).map_err(run_failure)?;
+    let initial = model::initial_parameters(&prepared.config, &setup, &display)?;
+    display.begin(&prepared, &setup);
+    let network = Arc::clone(setup.network());
+    prepared.record(&store, &fingerprint)?;
+    let mut simulation: Simulation<SqliteLedger> =
+        setup.simulation(initial, |site| protect(&store, &prepared, site))?;
+    let mut before = Timing::default();
+    if let Some(saved) = &prepared.resumed {
+        display.say(&format!("resuming after round {}", saved.reports.len()));
+        before = saved.timing.clone();
+        simulation.restore(&saved.state, saved.reports.clone()).map_err(run_failure)?;
+    }
+    let models = prepared.config.output.save_model_each_round.then(|| model::RoundModels {
+        folder: folders.checkpoints.clone(),
+        network: Arc::clone(&network),
+        metadata: model::metadata(&network, &dataset, &prepared, Epsilon::ZERO, None),
+    });
+    let mut journal = StoreJournal::new(store.clone(), prepared.id.clone(), before, started, models);
+    let outcome = simulation.run(&mut journal, &display, &cancel);
+    display.end();
+    let outcome = outcome.map_err(|error| {
+        let hint = format!("what was done is kept; continue with `{}`", folders.resume_command(order));
+        run_failure(error).hint(hint)
+    })?;
+    let results = Results::new(&prepared, &outcome, journal.timing());
+    let checkpoint = model::checkpoint(&network, &dataset, &prepared, &outcome)?;
+    folders.write(&results, prepared.config.evaluation.save_best_model.then_some(&checkpoint), &outcome)?;
+    prepared.finish(&store, &results, &checkpoint, outcome.status)?;
+    if order.json {
+        results.print_json()?;
+    } else {
+        summary::print(&results, &outcome, &folders, &folders.resume_command(order))?;
+    }
+    log.finish(&results);
+    Ok(outcome.status)
+}
+
+/// Opens a hospital's ledger and gives its key for noise and samples.
+fn protect(
+    store: &Store,
+    prepared: &Prepared,
+    site: &SiteId,
+) -> Result<(Ledger<SqliteLedger>, SecretKey), Failure> {
+    let given = prepared
+        .reproducible_noise
+        .then(|| danger::reproducible_key(prepared.seed).subkey(&format!("site {site}"), &[]));
+    let key = store.site_key(&prepared.id, site, given).map_err(store_failure)?;
+    let storage = store.ledger_storage(&prepared.id, site).map_err(store_failure)?;
+    let ledger = Ledger::open(prepared.id.clone(), site.clone(), storage)
+        .map_err(|error| run_failure(FederationError::Privacy(error)))?;
+    Ok((ledger, key))
+}
+
+/// What a failure of the store asks of the user.
+pub(crate) fn store_failure(error: StoreError) -> Failure {
+    let hint = match &error {
+        StoreError::InUse { .. } => "wait until it ends, or choose another folder with --out",
+        StoreError::DiskFull { .. } => {
+            "free some space and run the command again; nothing acknowledged is lost"
+        }
+        StoreError::Unwritable { .. } => {
+            "check the folder's owner and permissions, or choose another with --out"
+        }
+        StoreError::Corrupt { .. } | StoreError::Damaged { .. } | StoreError::MissingModel { .. } => {
+            "restore the results folder from a backup, or choose another with --out"
+        }
+        StoreError::NewerVersion { .. } => {
+            "use the newer medfed that wrote it, or choose another folder with --out"
+        }
+        StoreError::Missing { .. } => {
+            "give the folder of a run with --results, or start one with `medfed simulate`"
+        }
+        _ => return Failure::user(error),
+    };
+    Failure::user(error).hint(hint)
+}
+
+/// What a failure of the federation asks of the user.
+fn run_failure(error: FederationError) -> Failure {
+    match error {
+        FederationError::Setting { .. } | FederationError::Saved { .. } | FederationError::Journal(_) => {
+            Failure::user(error)
+        }
+        FederationError::Privacy(_) | FederationError::Optimizer(_) => Failure::user(error),
+        FederationError::Engine(_) => Failure::user(error),
+        other => Failure::internal(other),
+    }
+}
+
+impl From<FederationError> for Failure {
+    fn from(error: FederationError) -> Self {
+        run_failure(error)
+    }
+}

@@ -1,0 +1,241 @@
+//! What is seen while a run works: bars on a terminal, a line per round elsewhere. All of it on stderr.
+
+use super::prepare::Prepared;
+use console::style;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use medfed_federation::report::{RoundReport, RoundStatus};
+use medfed_federation::{Observer, Progress, Setup};
+use medfed_types::SiteId;
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The live display of a run.
+#[derive(Debug)]
+pub(crate) struct Display {
+    bars: MultiProgress,
+    /// Bars only help people; a file or a pipe gets lines.
+    live: bool,
+    rounds_to_log: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    rounds: Option<ProgressBar>,
+    sites: BTreeMap<SiteId, ProgressBar>,
+    planned: u32,
+    round_started: Option<Instant>,
+}
+
+impl Display {
+    /// A display that also writes every round to the log, if `rounds_to_log`.
+    pub(super) fn new(rounds_to_log: bool) -> Self {
+        let live = std::io::stderr().is_terminal();
+        let target = if live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        Self { bars: MultiProgress::with_draw_target(target), live, rounds_to_log, state: Mutex::default() }
+    }
+
+    /// One line for people, also in the log.
+    pub(super) fn say(&self, text: &str) {
+        tracing::info!("{text}");
+        self.line(text);
+    }
+
+    /// One line that people should not miss, also in the log.
+    pub(super) fn warn(&self, text: &str) {
+        tracing::warn!("{text}");
+        self.line(&format!("{} {text}", style("warning:").yellow().bold().for_stderr()));
+    }
+
+    /// Says what is about to happen.
+    pub(super) fn begin(&self, prepared: &Prepared, setup: &Setup) {
+        let config = &prepared.config;
+        let spec = setup.network().spec();
+        let shape = spec.input;
+        self.say(&format!(
+            "{} with {} parameters on {}x{} images, {} classes; {} rounds, {} test images",
+            spec.architecture,
+            thousands(setup.network().layout().len() as u64),
+            shape.height,
+            shape.width,
+            spec.classes,
+            config.federated.num_rounds,
+            thousands(setup.test_images() as u64)
+        ));
+        for hospital in setup.hospitals() {
+            let images = &hospital.images;
+            let mut text = format!(
+                "  {:<14} {} images to train on, {} to validate, {} steps a round",
+                hospital.id.to_string(),
+                thousands(images.train.images().len() as u64),
+                thousands(images.validation.len() as u64),
+                hospital.training.steps
+            );
+            if let Some(plan) = &hospital.plan {
+                let terms = plan.terms();
+                text += &format!(
+                    "; sampling rate {:.4}, noise {:.3}, clip {}",
+                    terms.rate.get(),
+                    terms.noise.get(),
+                    terms.clip.get()
+                );
+            }
+            self.say(&text);
+        }
+        if !config.privacy.enabled {
+            self.warn("privacy is off: updates and model are functions of the images, nothing protects them");
+        } else if prepared.reproducible_noise {
+            self.warn(&format!(
+                "noise follows from seed {}: repeatable, but whoever knows the seed can remove it; leave the seed out to protect real patients",
+                prepared.seed.0
+            ));
+        }
+        if self.live {
+            let bar = self.bars.add(ProgressBar::new(u64::from(config.federated.num_rounds)));
+            bar.set_style(bar_style(
+                "{prefix:<14} [{bar:30.cyan/dim}] {pos}/{len} rounds  {elapsed} of about {duration}",
+            ));
+            bar.set_prefix("training");
+            bar.enable_steady_tick(Duration::from_millis(250));
+            self.state().rounds = Some(bar);
+        }
+        self.state().planned = config.federated.num_rounds;
+    }
+
+    /// Clears the bars.
+    pub(super) fn end(&self) {
+        let mut state = self.state();
+        for bar in state.sites.values().chain(&state.rounds) {
+            bar.finish_and_clear();
+        }
+        *state = State::default();
+    }
+
+    #[expect(clippy::print_stderr, reason = "the display is what people see of a run")]
+    fn line(&self, text: &str) {
+        if self.live && self.bars.println(text).is_ok() {
+            return;
+        }
+        eprintln!("{text}");
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start_round(&self, sites: &[(SiteId, u64)]) {
+        self.state().round_started = Some(Instant::now());
+        if !self.live {
+            return;
+        }
+        let mut state = self.state();
+        for bar in std::mem::take(&mut state.sites).into_values() {
+            bar.finish_and_clear();
+            self.bars.remove(&bar);
+        }
+        for (site, steps) in sites {
+            let bar = self.bars.add(ProgressBar::new(*steps));
+            bar.set_style(bar_style("  {prefix:<12} [{bar:30.green/dim}] {pos}/{len} steps"));
+            bar.set_prefix(site.to_string());
+            state.sites.insert(site.clone(), bar);
+        }
+    }
+
+    fn finish_round(&self, report: &RoundReport) {
+        let (planned, seconds) = {
+            let state = self.state();
+            if let Some(bar) = &state.rounds {
+                bar.set_position(u64::from(report.round_num));
+            }
+            (state.planned, state.round_started.map_or(0.0, |start| start.elapsed().as_secs_f64()))
+        };
+        if self.rounds_to_log {
+            log_round(report, seconds);
+        }
+        self.line(&round_line(report, planned, seconds));
+    }
+}
+
+fn log_round(report: &RoundReport, seconds: f64) {
+    tracing::info!(
+        round = report.round_num,
+        hospitals = report.num_clients,
+        train_loss = report.train_loss,
+        val_loss = report.val_loss,
+        accuracy = report.accuracy,
+        auc = report.auc,
+        epsilon = report.epsilon_total,
+        seconds,
+        "round finished"
+    );
+}
+
+impl Observer for Display {
+    fn notice(&self, progress: &Progress<'_>) {
+        match progress {
+            Progress::RoundStarted { sites, .. } => self.start_round(sites),
+            Progress::Step { site, done, .. } => {
+                if let Some(bar) = self.state().sites.get(*site) {
+                    bar.set_position(*done);
+                }
+            }
+            Progress::RoundFinished { report } => self.finish_round(report),
+            Progress::Notice { text } => self.warn(text),
+            _ => {}
+        }
+    }
+}
+
+/// One round in one line.
+fn round_line(report: &RoundReport, planned: u32, seconds: f64) -> String {
+    let number = |value: Option<f64>| value.map_or_else(|| "n/a".to_owned(), |v| format!("{v:.3}"));
+    let privacy = match report.epsilon_total {
+        Some(epsilon) => format!("epsilon {epsilon:.3}"),
+        None => "no privacy".to_owned(),
+    };
+    let width = planned.to_string().len();
+    let done = match report.status {
+        RoundStatus::Completed => "",
+        RoundStatus::Aborted => "  aborted",
+    };
+    format!(
+        "round {:>width$}/{planned}  loss {}  validation AUC {}  accuracy {}  test AUC {}  {privacy}  {} hospitals  {seconds:.1} s{done}",
+        report.round_num,
+        number(report.train_loss),
+        number(report.auc),
+        number(report.accuracy),
+        number(report.test_auc),
+        report.num_clients,
+    )
+}
+
+fn bar_style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template)
+        .expect("the templates are constants of this file")
+        .progress_chars("=> ")
+}
+
+/// `12345` as `12,345`.
+pub(super) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_grouped() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
+    }
+}

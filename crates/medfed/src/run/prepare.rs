@@ -1,0 +1,259 @@
+//! Which run this is: a new one, or the newest unfinished one of the folder.
+
+use super::journal::{Saved, Terms};
+use super::results::{Results, replace_file};
+use super::{Order, store_failure};
+use crate::failure::Failure;
+use medfed_config::{Config, UnavailableError};
+use medfed_federation::Outcome;
+use medfed_federation::report::RunStatus;
+use medfed_store::{RunRecord, Store, Timestamp};
+use medfed_types::{RunId, Seed};
+use rand::TryRng as _;
+use std::path::{Path, PathBuf};
+
+/// The folders of a run.
+#[derive(Debug)]
+pub(super) struct Folders {
+    /// Store, `results.json`, best model.
+    pub(super) results: PathBuf,
+    /// Logs.
+    pub(super) logs: PathBuf,
+    /// Models of single rounds.
+    pub(super) checkpoints: PathBuf,
+}
+
+impl Folders {
+    /// Those of `--out`, of the configuration, or the defaults.
+    pub(super) fn of(order: &Order) -> Self {
+        let output = order.config.as_ref().map(|config| config.output.clone()).unwrap_or_default();
+        match &order.out {
+            Some(out) => {
+                Self { results: out.clone(), logs: out.join("logs"), checkpoints: out.join("checkpoints") }
+            }
+            None => Self {
+                results: output.results_dir,
+                logs: output.logs_dir,
+                checkpoints: output.checkpoints_dir,
+            },
+        }
+    }
+
+    /// Opens the store; a run that is to be resumed must be there already.
+    pub(super) fn open(&self, resume: bool) -> Result<Store, Failure> {
+        if resume && !self.results.is_dir() {
+            return Err(nothing_to_resume(&self.results));
+        }
+        Store::open(&self.results).map_err(store_failure)
+    }
+
+    /// The command that continues an interrupted run of this order.
+    pub(super) fn resume_command(&self, order: &Order) -> String {
+        let out = order.out.as_ref().map(|out| format!(" --out {}", out.display())).unwrap_or_default();
+        format!("medfed {} --resume{out}", order.command)
+    }
+
+    /// Writes `results.json` and `best_model.safetensors`, each at once or not at all.
+    pub(super) fn write(
+        &self,
+        results: &Results,
+        checkpoint: Option<&Vec<u8>>,
+        outcome: &Outcome,
+    ) -> Result<(), Failure> {
+        replace_file(&self.results.join("results.json"), results.to_json()?.as_bytes())?;
+        if let Some(checkpoint) = checkpoint.filter(|_| outcome.best_round.is_some()) {
+            replace_file(&self.results.join("best_model.safetensors"), checkpoint)?;
+        }
+        Ok(())
+    }
+}
+
+/// A run that is about to start or to continue.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) id: RunId,
+    pub(super) created: Timestamp,
+    pub(super) config: Config,
+    pub(super) seed: Seed,
+    /// Whether noise and samples follow from the seed.
+    pub(super) reproducible_noise: bool,
+    /// Where it stands, when it is resumed.
+    pub(super) resumed: Option<Saved>,
+    /// The digest of the data it started with, when it is resumed.
+    data: Option<String>,
+}
+
+/// Finds the run to resume or makes a new one.
+pub(super) fn prepare(order: &Order, store: &Store) -> Result<Prepared, Failure> {
+    if order.resume { resume(order, store) } else { start(order) }
+}
+
+fn start(order: &Order) -> Result<Prepared, Failure> {
+    let config = order
+        .config
+        .clone()
+        .ok_or_else(|| Failure::internal(anyhow::anyhow!("a new run has no configuration")))?;
+    config.require_available().map_err(refused)?;
+    let random = || rand::rngs::SysRng.try_next_u64().map_err(Failure::internal);
+    let created = Timestamp::now();
+    // A seed that nobody chose must still fit a JSON number everywhere.
+    let seed = config.experiment.seed.map_or_else(|| random().map(|seed| seed >> 11), Ok)?;
+    Ok(Prepared {
+        id: run_id(created, random()?)?,
+        created,
+        reproducible_noise: config.experiment.seed.is_some(),
+        config,
+        seed: Seed(seed),
+        resumed: None,
+        data: None,
+    })
+}
+
+fn resume(order: &Order, store: &Store) -> Result<Prepared, Failure> {
+    let run =
+        store.latest_resumable().map_err(store_failure)?.ok_or_else(|| nothing_to_resume(store.dir()))?;
+    let terms: Terms = serde_json::from_value(run.config).map_err(|error| {
+        Failure::user(anyhow::Error::new(error).context(format!("run {} cannot be read", run.id)))
+    })?;
+    let config = Config::from_yaml(&terms.config.to_string(), "the stored configuration", &[])
+        .map_err(|errors| Failure::user(anyhow::anyhow!("{}", errors.render(false))))?;
+    if let Some(asked) = &order.config
+        && asked.hash() != config.hash()
+    {
+        let differing = differences(&asked.to_json(), &terms.config);
+        return Err(Failure::user(anyhow::anyhow!(
+            "run {} was started with other settings: {}",
+            run.id,
+            differing.join(", ")
+        ))
+        .hint("repeat the settings it was started with, or leave them all out: --resume alone uses them"));
+    }
+    config.require_available().map_err(refused)?;
+    store.resume_run(&run.id).map_err(store_failure)?;
+    let saved = Saved::load(store, &run.id).map_err(store_failure)?;
+    Ok(Prepared {
+        id: run.id,
+        created: run.created,
+        config,
+        seed: run.seed,
+        reproducible_noise: terms.reproducible_noise,
+        resumed: Some(saved),
+        data: Some(terms.data),
+    })
+}
+
+impl Prepared {
+    /// Refuses to resume on other data than the run started with.
+    pub(super) fn check_data(&self, fingerprint: &[u8; 32]) -> Result<(), Failure> {
+        match &self.data {
+            Some(data) if *data != hex(fingerprint) => Err(Failure::user(anyhow::anyhow!(
+                "run {} cannot be resumed: the images, their labels or their division between hospitals have changed",
+                self.id
+            ))
+            .hint("restore the data set it started with, or start a new run without --resume")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Records a new run.
+    pub(super) fn record(&self, store: &Store, fingerprint: &[u8; 32]) -> Result<(), Failure> {
+        if self.resumed.is_some() {
+            return Ok(());
+        }
+        let terms = Terms {
+            config: self.config.to_json(),
+            data: hex(fingerprint),
+            reproducible_noise: self.reproducible_noise,
+        };
+        let record = RunRecord {
+            id: self.id.clone(),
+            name: self.config.experiment.name.clone(),
+            created: self.created,
+            config: serde_json::to_value(&terms).map_err(Failure::internal)?,
+            seed: self.seed,
+        };
+        store.create_run(&record).map_err(store_failure)
+    }
+
+    /// Records how the run ended and keeps its model.
+    pub(super) fn finish(
+        &self,
+        store: &Store,
+        results: &Results,
+        checkpoint: &[u8],
+        status: RunStatus,
+    ) -> Result<(), Failure> {
+        if results.summary.best_round.is_some() {
+            store.put_model(&self.id, "best", checkpoint).map_err(store_failure)?;
+        }
+        let status = match status {
+            RunStatus::Completed => medfed_store::RunStatus::Completed,
+            RunStatus::BudgetExhausted => medfed_store::RunStatus::BudgetExhausted,
+            RunStatus::Interrupted => medfed_store::RunStatus::Interrupted,
+            RunStatus::Aborted => medfed_store::RunStatus::Failed,
+        };
+        store.finish_run(&self.id, status, Timestamp::now(), &results.summary).map_err(store_failure)
+    }
+}
+
+/// What is switched on and not there stops a run before it starts.
+fn refused(error: UnavailableError) -> Failure {
+    Failure::user(error)
+}
+
+fn nothing_to_resume(dir: &Path) -> Failure {
+    Failure::user(anyhow::anyhow!("{} holds no unfinished run", dir.display())).hint(
+        "name the folder of the run with --out, or start a run without --resume; `medfed runs` lists them",
+    )
+}
+
+/// Date, time and four random digits: readable, and sorted by age.
+fn run_id(created: Timestamp, random: u64) -> Result<RunId, Failure> {
+    let digits: String = created.to_string().chars().filter(char::is_ascii_digit).collect();
+    let (day, time) = digits.split_at(8.min(digits.len()));
+    RunId::try_from(format!("{day}-{time}-{:04x}", random & 0xffff)).map_err(Failure::internal)
+}
+
+/// The keys whose values differ.
+fn differences(asked: &serde_json::Value, stored: &serde_json::Value) -> Vec<String> {
+    fn walk(path: &str, a: &serde_json::Value, b: &serde_json::Value, out: &mut Vec<String>) {
+        match (a.as_object(), b.as_object()) {
+            (Some(left), Some(right)) => {
+                for (key, value) in left {
+                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    walk(&path, value, right.get(key).unwrap_or(&serde_json::Value::Null), out);
+                }
+            }
+            _ if a == b => {}
+            _ => out.push(format!("{path} is {a} now and was {b}")),
+        }
+    }
+    let mut out = Vec::new();
+    walk("", asked, stored, &mut out);
+    out.retain(|text| !text.starts_with("output.") && !text.starts_with("dashboard."));
+    out
+}
+
+/// Lower-case hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn differing_keys_are_named() {
+        let asked = json!({ "a": { "b": 1, "c": 2 }, "output": { "results_dir": "x" } });
+        let stored = json!({ "a": { "b": 1, "c": 3 }, "output": { "results_dir": "y" } });
+        assert_eq!(differences(&asked, &stored), ["a.c is 2 now and was 3"]);
+    }
+
+    #[test]
+    fn ids_sort_by_age() {
+        let id = run_id(Timestamp(1_772_355_907_123), 0xabcde).unwrap();
+        assert_eq!(id.as_str(), "20260301-090507-bcde");
+    }
+}
