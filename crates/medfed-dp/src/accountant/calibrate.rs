@@ -29,62 +29,51 @@ pub fn calibrate(
         let history = already.with(Phase { rate, noise, steps });
         Ok(accountant.epsilon(&history, delta)?.get() - target.get())
     };
-    let unreachable = || DpError::Unreachable { target, steps, rate, delta };
-    // The Rényi accountant is fast and seldom far off: it brackets the answer.
     let (least, most) = (*NOISE.start(), *NOISE.end());
-    let guess = Bracket::of(least, most, |noise| over(Accountant::Rdp, noise))?.map(|bracket| bracket.high);
-    if accountant == Accountant::Rdp {
-        return Ok(NoiseMultiplier::new(guess.ok_or_else(unreachable)?)?);
-    }
-    let mut high = guess.unwrap_or(most);
-    while over(accountant, high)? > 0.0 {
-        if high >= most {
-            return Err(unreachable());
+    let fails = |accountant: Accountant, noise: f64| Ok::<_, DpError>(over(accountant, noise)? > 0.0);
+    // The Rényi accountant is fast and never below the other: its answer is enough noise for both.
+    let mut found = narrow(least, most, |noise| over(Accountant::Rdp, noise))?;
+    if accountant == Accountant::Pld {
+        let mut high = found.unwrap_or(most);
+        let mut low = high;
+        // Downwards in short steps: the answer is seldom far, and small noise is the costly side.
+        while low > least && !fails(accountant, low)? {
+            (low, high) = ((0.85 * low).max(least), low);
         }
-        high = (2.0 * high).min(most);
+        found = narrow(low, high, |noise| over(accountant, noise))?;
     }
-    let mut low = 0.8 * high;
-    while low > least && over(accountant, low)? <= 0.0 {
-        (low, high) = (0.5 * low, low);
-    }
-    let bracket = Bracket::of(low.max(least), high, |noise| over(accountant, noise))?;
-    Ok(NoiseMultiplier::new(bracket.ok_or_else(unreachable)?.high)?)
+    let found = found.ok_or(DpError::Unreachable { target, steps, rate, delta })?;
+    Ok(NoiseMultiplier::new(found)?)
 }
 
-/// Two neighbouring points, the lower of which overspends while the higher does not.
-struct Bracket {
-    high: f64,
-}
-
-impl Bracket {
-    /// Narrows `low..high` around the zero of a decreasing function, by regula falsi on logarithms with
-    /// the Illinois rule, and bisection where that is slow. Nothing when `high` overspends too.
-    fn of(low: f64, high: f64, over: impl Fn(f64) -> Result<f64, DpError>) -> Result<Option<Self>, DpError> {
-        let (mut low, mut high) = (low.ln(), high.ln());
-        let (mut above, mut below) = (over(low.exp())?, over(high.exp())?);
-        if below > 0.0 {
-            return Ok(None);
-        }
-        if above <= 0.0 {
-            return Ok(Some(Self { high: low.exp() }));
-        }
-        let mut turn = 0_u32;
-        while high - low > TOLERANCE {
-            turn += 1;
-            let secant = low + (high - low) * above / (above - below);
-            let middle = if turn % 3 == 0 || !secant.is_finite() { 0.5 * (low + high) } else { secant };
-            // Stay off the ends, so that the bracket shrinks from both sides.
-            let margin = (0.4 * TOLERANCE).min(0.25 * (high - low));
-            let middle = middle.clamp(low + margin, high - margin);
-            let value = over(middle.exp())?;
-            if value > 0.0 {
-                (low, above) = (middle, value);
-            } else {
-                (high, below) = (middle, value);
-            }
-        }
-        Ok(Some(Self { high: high.exp() }))
+/// Where a decreasing function falls to 0 between `low` and `high`, from above to a relative
+/// [`TOLERANCE`]: regula falsi in logarithms, with bisection every third time, because the function may
+/// be steep or flat. `low` where it is not above 0 there, nothing where it is above 0 at `high` too.
+fn narrow(low: f64, high: f64, over: impl Fn(f64) -> Result<f64, DpError>) -> Result<Option<f64>, DpError> {
+    let (mut above, mut below) = (over(low)?, over(high)?);
+    if below > 0.0 {
+        return Ok(None);
     }
+    if above <= 0.0 {
+        return Ok(Some(low));
+    }
+    let (mut low, mut high, mut end) = (low.ln(), high.ln(), high);
+    let mut turn = 0_u32;
+    while high - low > TOLERANCE {
+        turn += 1;
+        let secant = low + (high - low) * above / (above - below);
+        let middle = if turn.is_multiple_of(3) || !secant.is_finite() { 0.5 * (low + high) } else { secant };
+        // Off the ends, so that the bracket shrinks from both sides.
+        let margin = (0.4 * TOLERANCE).min(0.25 * (high - low));
+        let middle = middle.clamp(low + margin, high - margin);
+        let value = over(middle.exp())?;
+        if value > 0.0 {
+            (low, above) = (middle, value);
+        } else {
+            (high, below, end) = (middle, value, middle.exp());
+        }
+    }
+    Ok(Some(end))
 }
 
 /// How many more steps at `rate` and `noise`, at most `at_most`, fit into `budget` beside `already`.
@@ -97,24 +86,26 @@ pub fn affordable_steps(
     budget: Epsilon,
     at_most: u64,
 ) -> Result<u64, DpError> {
-    let over = |steps: u64| -> Result<f64, DpError> {
+    let fits = |steps: u64| -> Result<bool, DpError> {
         let history = already.with(Phase { rate, noise, steps });
-        Ok(accountant.epsilon(&history, delta)?.get() - budget.get())
+        // What fits by the Rényi accountant, which is fast, fits by the other.
+        let by_order = Accountant::Rdp.epsilon(&history, delta)? <= budget;
+        Ok(by_order || (accountant == Accountant::Pld && accountant.epsilon(&history, delta)? <= budget))
     };
-    if over(at_most)? <= 0.0 {
+    if fits(at_most)? {
         return Ok(at_most);
     }
-    let (mut fits, mut too_many) = (0, at_most);
-    if over(0)? > 0.0 {
+    if at_most == 0 || !fits(0)? {
         return Ok(0);
     }
-    while too_many - fits > 1 {
-        let middle = fits + (too_many - fits) / 2;
-        if over(middle)? <= 0.0 {
-            fits = middle;
+    let (mut most, mut too_many) = (0, at_most);
+    while too_many - most > 1 {
+        let middle = most + (too_many - most) / 2;
+        if fits(middle)? {
+            most = middle;
         } else {
             too_many = middle;
         }
     }
-    Ok(fits)
+    Ok(most)
 }

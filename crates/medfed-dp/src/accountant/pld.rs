@@ -27,12 +27,14 @@ use step::{Direction, StepLoss};
 const GRID_ERROR: f64 = 1e-4;
 /// Mass of all steps' cut-off tails together, in multiples of δ.
 const TAILS: f64 = 1e-6;
+/// Below this noise multiplier a single step can lose hundreds of nats; the Rényi bound has to do.
+const LEAST_NOISE: f64 = 0.03;
 
 /// ε of the phases at δ.
 pub(super) fn epsilon(phases: &[Phase], delta: f64) -> f64 {
     let bound = rdp::best(phases, delta);
-    if bound.epsilon == 0.0 {
-        return 0.0;
+    if bound.epsilon == 0.0 || hopeless(phases) {
+        return bound.epsilon;
     }
     let plan = Plan::new(phases, delta, Goal::Delta(delta));
     let removing = plan.refined(Direction::Remove, &bound, bound.epsilon).min(bound.epsilon);
@@ -44,13 +46,13 @@ pub(super) fn epsilon(phases: &[Phase], delta: f64) -> f64 {
     if adding.epsilon <= removing {
         return removing;
     }
-    plan.refined(Direction::Add, &adding, removing).min(adding.epsilon).max(removing)
+    plan.refined(Direction::Add, &adding, removing).clamp(removing, bound.epsilon)
 }
 
 /// δ of the phases at ε.
 pub(super) fn delta(phases: &[Phase], epsilon: f64) -> f64 {
     let by_order = rdp::delta(phases, epsilon);
-    if by_order < f64::MIN_POSITIVE {
+    if by_order < f64::MIN_POSITIVE || hopeless(phases) {
         return by_order;
     }
     // At the δ that the Rényi accountant gives for ε, its best order is near the one for ε.
@@ -59,6 +61,11 @@ pub(super) fn delta(phases: &[Phase], epsilon: f64) -> f64 {
     let removing = plan.refined(Direction::Remove, &rdp::best(phases, nearby), epsilon);
     let adding = plan.refined(Direction::Add, &rdp::best_of_adding(phases, nearby), epsilon);
     removing.max(adding).min(by_order)
+}
+
+/// Whether a phase has so little noise that no grid serves it.
+fn hopeless(phases: &[Phase]) -> bool {
+    phases.iter().any(|phase| phase.noise.get() < LEAST_NOISE)
 }
 
 /// What is to be composed, and towards what.

@@ -205,9 +205,13 @@ impl Step {
         }
         let centres = [0.0, 2.0 / self.noise, top.max(0.0)];
         let probes = centres.iter().flat_map(|centre| [centre - 0.7, *centre, centre + 0.7]);
-        let least = probes.map(|z| self.integrand(z)).fold(f64::NEG_INFINITY, f64::max) - CUT;
+        let mut peak = probes.map(|z| self.integrand(z)).fold(f64::NEG_INFINITY, f64::max);
         // Two points, because the integrand vanishes where r = 0.
-        let counts = |z: f64, outward: f64| self.integrand(z).max(self.integrand(z + outward)) > least;
+        let mut counts = |z: f64, outward: f64| {
+            let here = self.integrand(z).max(self.integrand(z + outward));
+            peak = peak.max(here);
+            here > peak - CUT
+        };
         let mut intervals: Vec<(f64, f64)> = Vec::with_capacity(centres.len());
         for centre in centres {
             let (mut low, mut high) = (centre - 10.0, centre + 10.0);
@@ -221,5 +225,61 @@ impl Step {
         }
         intervals.sort_by(|a, b| a.0.total_cmp(&b.0));
         intervals
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// E[(1 + r)^α] for a whole order: Σ binomial(α, k) (1 − q)^(α−k) q^k exp(k(k − 1)/(2σ²)).
+    fn whole_order(rate: f64, noise: f64, order: u32) -> f64 {
+        let mut binomial = 1.0;
+        let mut sum = 0.0;
+        for k in 0..=order {
+            let power = f64::from(k) * (f64::from(k) - 1.0) / (2.0 * noise * noise);
+            sum += binomial * (1.0 - rate).powf(f64::from(order - k)) * rate.powf(f64::from(k)) * power.exp();
+            binomial *= f64::from(order - k) / f64::from(k + 1);
+        }
+        sum.ln()
+    }
+
+    #[test]
+    fn moments_of_whole_orders_have_their_closed_form() {
+        for rate in [1e-6, 0.001, 0.03, 0.5, 0.999] {
+            for noise in [0.4, 1.0, 5.0, 50.0] {
+                for order in [2, 3, 7, 20, 64] {
+                    let exact = whole_order(rate, noise, order);
+                    if !exact.is_finite() {
+                        continue;
+                    }
+                    let found = log_moment(rate, noise, f64::from(order) - 1.0);
+                    // The closed form itself is 1 plus something, to 1e-16.
+                    assert!(
+                        (found - exact).abs() < 1e-11 * exact + 1e-14,
+                        "{rate} {noise} {order}: {found} {exact}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn second_moment_keeps_its_digits_where_it_is_tiny() {
+        // E[r²] = q²(exp(1/σ²) − 1), down to 1e-16 and below.
+        for (rate, noise) in [(1e-6, 1.0), (1e-6, 100.0), (1e-9, 0.5), (0.01, 100.0)] {
+            let exact = (rate * rate * f64::exp_m1(1.0 / (noise * noise))).ln_1p();
+            let found = log_moment(rate, noise, 1.0);
+            assert!((found / exact - 1.0).abs() < 1e-10, "{rate} {noise}: {found} {exact}");
+        }
+    }
+
+    #[test]
+    fn adding_has_its_second_moment_too() {
+        // E_P[Q/P] = 1 at θ = −1 + 0, and E_Q[Q/P] ≥ 1 by Jensen, below removing's E_P[P/Q].
+        for (rate, noise) in [(0.01, 0.5), (0.3, 1.0), (0.9, 2.0)] {
+            let adding = log_moment(rate, noise, -2.0);
+            assert!(adding > 0.0 && adding < log_moment(rate, noise, 1.0), "{rate} {noise}: {adding}");
+        }
     }
 }

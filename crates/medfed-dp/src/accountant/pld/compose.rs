@@ -146,11 +146,14 @@ impl Cumulants<'_> {
             high = if up.is_finite() { high.min(up) } else { high };
             low = if down.is_finite() { low.max(down) } else { low };
         }
-        let extreme = |end: fn(&[(i64, f64)]) -> Option<&(i64, f64)>| {
-            let ends = self.losses.iter().filter_map(|(loss, steps)| Some((*steps, end(&loss.masses)?.0)));
-            ends.map(|(steps, at)| steps as f64 * at as f64 * self.spacing).sum::<f64>()
-        };
-        (low.max(extreme(<[_]>::first)), high.min(extreme(<[_]>::last)))
+        let (mut least, mut most) = (0.0, 0.0);
+        for (loss, steps) in self.losses {
+            if let [(first, _), .., (last, _)] = loss.masses[..] {
+                least += *steps as f64 * first as f64 * self.spacing;
+                most += *steps as f64 * last as f64 * self.spacing;
+            }
+        }
+        (low.max(least), high.min(most))
     }
 }
 
@@ -166,7 +169,7 @@ impl Composition {
         let (low, high) = cumulants.window(theta, at);
         let start = (low / spacing).floor();
         let points = (high / spacing).ceil() - start + 1.0;
-        if !(points <= MOST_POINTS) {
+        if points.is_nan() || points > MOST_POINTS {
             return None;
         }
         let length = (points as usize).next_power_of_two().max(16);
@@ -184,16 +187,16 @@ impl Composition {
         for (phase, (loss, steps)) in losses.iter().enumerate() {
             let one = cumulants.of(phase, theta);
             // Centred on its mean, so that the phases of the spectrum stay small.
-            let centre = (one.mean / spacing).round() as i64;
+            let centre = (one.mean / spacing).round();
             input.fill(0.0);
             for ((at, _), log) in loss.masses.iter().zip(&cumulants.logs[phase]) {
-                let slot = (at - centre).rem_euclid(length as i64) as usize;
+                let slot = (*at as f64 - centre).rem_euclid(length as f64) as usize;
                 input[slot] += (log + theta * spacing * *at as f64 - one.value).exp();
             }
             let sized = transform.process_with_scratch(&mut input, &mut spectrum, &mut scratch);
             sized.expect("the buffers were made for this transform");
             raise(&mut product, &mut errors, &spectrum, *steps as f64, stage_error);
-            origin += *steps as f64 * centre as f64;
+            origin += *steps as f64 * centre;
         }
         // 3. Back, with a bound on the error of every mass.
         let mut error = f64::EPSILON * 1e-3;
@@ -237,24 +240,26 @@ impl Composition {
     /// The least ε ≥ 0 at which δ(ε) is at most `delta`; infinite when the infinite losses exceed it.
     pub(super) fn epsilon(&self, delta: f64) -> f64 {
         let left = delta - self.infinite;
-        if !(left > 0.0) {
+        if left <= 0.0 {
             return f64::INFINITY;
         }
-        // Losses relative to the mean, where the tilted scale is near δ's.
+        // δ in the scale of the tilted masses, in which it is an ordinary number near the mean.
         let goal = (left.ln() - self.log_scale + self.theta * self.mean).exp();
-        // With the sums over the losses s above a point, δ(ε) = excess − (e^ε − 1)·weight.
+        let (shrink, grow) = ((-self.spacing).exp(), -(-self.spacing).exp_m1());
+        // At a grid point p: `excess` is δ(p) and `weight` is Σ over s > p of mass(s)·e^(p−s).
         let (mut excess, mut weight) = (0.0, 0.0);
         for (index, mass) in self.masses.iter().enumerate().rev() {
-            let loss = self.start - self.mean + index as f64 * self.spacing;
-            if excess - loss.exp_m1() * weight > goal {
-                return (self.mean + ((excess - goal) / weight).ln_1p()).max(0.0);
-            }
-            if self.mean + loss <= 0.0 {
+            let loss = self.start + index as f64 * self.spacing;
+            if loss <= 0.0 {
                 return 0.0;
             }
-            let tilted = mass * (-self.theta * loss).exp();
-            excess -= tilted * (-loss).exp_m1();
-            weight += tilted * (-loss).exp();
+            weight += mass * (-self.theta * (loss - self.mean)).exp();
+            let below = excess + grow * weight;
+            if below > goal {
+                // In the cell below this point δ(ε) = excess + (1 − e^(ε−loss))·weight.
+                return (loss + (-(goal - excess) / weight).ln_1p()).max(0.0);
+            }
+            (excess, weight) = (below, shrink * weight);
         }
         // The window ends before δ is reached: its start is a valid, if loose, answer.
         self.start.max(0.0)
@@ -284,7 +289,7 @@ fn raise(
 ) {
     for ((value, relative), base) in product.iter_mut().zip(errors).zip(spectrum) {
         let log_size = 0.5 * base.norm_sqr().ln();
-        if !(steps * log_size > -100.0) {
+        if steps * log_size <= -100.0 {
             // Below e^-100: smaller than the rounding errors that are counted.
             *value = Complex::new(0.0, 0.0);
             continue;
@@ -292,5 +297,53 @@ fn raise(
         let angle = base.arg();
         *value *= Complex::from_polar((steps * log_size).exp(), steps * angle);
         *relative += steps * (error / log_size.exp() + ROUNDOFF * (4.0 + 2.0 * angle.abs())) + 4.0 * ROUNDOFF;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::step::Direction;
+    use super::*;
+
+    /// δ(ε) by plain convolution.
+    fn convolved(losses: &[(StepLoss, u64)], spacing: f64, epsilon: f64) -> f64 {
+        let mut all = std::collections::BTreeMap::from([(0_i64, 1.0)]);
+        let mut infinite = 0.0;
+        for (loss, steps) in losses {
+            for _ in 0..*steps {
+                let mut next = std::collections::BTreeMap::new();
+                for (at, mass) in &all {
+                    for (by, share) in &loss.masses {
+                        *next.entry(at + by).or_insert(0.0) += mass * share;
+                    }
+                }
+                (all, infinite) = (next, infinite + loss.infinite);
+            }
+        }
+        let over = |at: i64| -f64::exp_m1(epsilon - at as f64 * spacing);
+        infinite + all.iter().map(|(at, mass)| mass * over(*at).max(0.0)).sum::<f64>()
+    }
+
+    #[test]
+    fn the_transform_agrees_with_plain_convolution() {
+        let spacing = 0.02;
+        let loss =
+            |rate, noise, direction| StepLoss::new(rate, noise, direction, spacing, 1e-16, 1e6).unwrap();
+        for direction in [Direction::Remove, Direction::Add] {
+            let losses = [
+                (loss(0.2, 1.0, direction), 5),
+                (loss(1.0, 3.0, direction), 2),
+                (loss(0.05, 0.6, direction), 1),
+            ];
+            for delta in [1e-2, 1e-5, 1e-10] {
+                let composition = Composition::new(&losses, spacing, Goal::Delta(delta), 1.0).unwrap();
+                let epsilon = composition.epsilon(delta);
+                let exact = convolved(&losses, spacing, epsilon);
+                assert!((exact / delta - 1.0).abs() < 1e-7, "{direction:?} {delta}: {exact}");
+                // From above, as far as rounding goes.
+                assert!(exact <= delta * (1.0 + 1e-12));
+                assert!((composition.delta(epsilon) / delta - 1.0).abs() < 1e-9);
+            }
+        }
     }
 }

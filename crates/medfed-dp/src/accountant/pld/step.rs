@@ -58,7 +58,8 @@ impl StepLoss {
         let high_tail = solve(|z| step.above(z) <= tail, 0.0, BEYOND + 1.0 / noise);
         let lowest = step.loss(low_tail).max(step.least_loss());
         let (first, last) = ((lowest / spacing).floor(), (step.loss(high_tail) / spacing).ceil());
-        if !(last - first < most) {
+        let points = last - first;
+        if points.is_nan() || points >= most {
             return None;
         }
         let (first, last) = (first as i64, last as i64);
@@ -229,4 +230,54 @@ fn solve(holds: impl Fn(f64) -> bool, mut no: f64, mut yes: f64) -> f64 {
         }
     }
     yes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// δ(ε) of one step: P(L > ε) − e^ε Q(L > ε), or with the roles exchanged.
+    fn curve(step: &Step, direction: Direction, epsilon: f64) -> f64 {
+        match direction {
+            Direction::Remove => {
+                let edge = step.edge(epsilon);
+                step.above(edge.z) - epsilon.exp() * above(edge.z)
+            }
+            Direction::Add => {
+                let edge = step.edge(-epsilon);
+                below(edge.z) - epsilon.exp() * step.below(edge.z)
+            }
+        }
+    }
+
+    #[test]
+    fn dots_lie_on_the_curve() {
+        for (rate, noise, spacing) in
+            [(0.01, 1.0, 0.002), (0.3, 0.7, 0.05), (1.0, 0.5, 0.1), (1e-4, 0.5, 1e-4), (0.9, 20.0, 0.01)]
+        {
+            for direction in [Direction::Remove, Direction::Add] {
+                let loss = StepLoss::new(rate, noise, direction, spacing, 1e-14, 1e6).unwrap();
+                assert!(loss.slack < 1e-12, "{rate} {noise} {direction:?}: {}", loss.slack);
+                let step = Step { rate, noise };
+                for (dot, _) in loss.masses.iter().step_by(loss.masses.len() / 17) {
+                    let epsilon = *dot as f64 * spacing;
+                    let above = loss.masses.iter().filter(|(at, _)| at > dot);
+                    let found: f64 = loss.infinite
+                        + above
+                            .map(|(at, mass)| -mass * f64::exp_m1(epsilon - *at as f64 * spacing))
+                            .sum::<f64>();
+                    let exact = curve(&step, direction, epsilon);
+                    assert!(
+                        found >= exact - 1e-15 && found <= exact * (1.0 + 1e-9) + 2e-14,
+                        "{rate} {noise} {direction:?} at {epsilon}: {found} {exact}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_unbearable_grid_is_refused() {
+        assert!(StepLoss::new(1.0, 0.1, Direction::Remove, 1e-9, 1e-20, 1e6).is_none());
+    }
 }
