@@ -5,7 +5,7 @@ use super::plan::{Back, Place, Plan, Sink, Step};
 use super::workspace::{Accumulator, Workspace};
 use crate::dropout::DropoutStream;
 use crate::kernels::correlate::Start;
-use crate::kernels::group_norm::NormGradients;
+use crate::kernels::group_norm::{NormGradients, ScaleShift};
 use crate::kernels::{Map, pool, vector};
 use medfed_types::{ClipNorm, ImageSource};
 use rayon::prelude::*;
@@ -61,8 +61,7 @@ impl Pass<'_> {
                         count,
                         read(x),
                         residual.as_ref().map(read),
-                        &affine.scale,
-                        &affine.shift,
+                        ScaleShift { scale: &affine.scale, shift: &affine.shift },
                         (&mut out, y.map),
                         &mut statistics,
                     );

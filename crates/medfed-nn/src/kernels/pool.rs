@@ -94,17 +94,24 @@ pub(crate) fn max_backward(
         Arch::new().dispatch(
             #[inline(always)]
             || {
+                if window.stride == window.kernel && window.padding == [0, 0] && !add {
+                    // Each pixel belongs to one window at most: what windows cover is written at once.
+                    map_x.clear_halo(dx);
+                    clear_beyond(dx, map_x, [0, 1].map(|i| window.kernel[i] * [map_y.height, map_y.width][i]));
+                    max_image_backward::<false>(&window, dy, map_y, winners, dx, map_x);
+                    return;
+                }
                 if !add {
                     clear(dx, map_x);
                 }
-                max_image_backward(&window, dy, map_y, winners, dx, map_x);
+                max_image_backward::<true>(&window, dy, map_y, winners, dx, map_x);
             },
         );
     });
 }
 
 #[inline(always)]
-fn max_image_backward(window: &Window, dy: &[f32], map_y: Map, winners: &[u8], dx: &mut [f32], map_x: Map) {
+fn max_image_backward<const ADD: bool>(window: &Window, dy: &[f32], map_y: Map, winners: &[u8], dx: &mut [f32], map_x: Map) {
     for row in 0..map_y.height {
         let taps_row = inside(window, 0, row, map_x.height);
         for column in 0..map_y.width {
@@ -121,7 +128,8 @@ fn max_image_backward(window: &Window, dy: &[f32], map_y: Map, winners: &[u8], d
                             (&mut dx[at..at + LANES]).try_into().expect("LANES floats");
                         let tap = (i * window.kernel[1] + j) as u8;
                         for lane in 0..LANES {
-                            out[lane] += if which[lane] == tap { g[lane] } else { 0.0 };
+                            let passed = if which[lane] == tap { g[lane] } else { 0.0 };
+                            out[lane] = if ADD { out[lane] + passed } else { passed };
                         }
                     }
                 }
@@ -217,6 +225,18 @@ fn clear(image: &mut [f32], map: Map) {
     map.clear_halo(image);
     for row in 0..map.height {
         for column in 0..map.width {
+            let at = map.first() + row * map.row() + column * map.pitch;
+            image[at..at + map.channels].fill(0.0);
+        }
+    }
+}
+
+/// Zeros over the pixels of a map beyond the first rows and columns.
+#[inline(always)]
+fn clear_beyond(image: &mut [f32], map: Map, [rows, columns]: [usize; 2]) {
+    for row in 0..map.height {
+        let first = if row < rows { columns } else { 0 };
+        for column in first..map.width {
             let at = map.first() + row * map.row() + column * map.pitch;
             image[at..at + map.channels].fill(0.0);
         }

@@ -70,19 +70,13 @@ pub(super) unsafe fn correlate<S: Simd, const V: usize, const R: usize>(
     // SAFETY: all accesses are within what the caller guarantees.
     unsafe {
         match begin {
-            Begin::Zero => {}
+            // What the target holds is added at the end: short sums round less.
+            Begin::Zero | Begin::Target => {}
             Begin::Row(row) => {
                 for v in 0..V {
                     let value = load::<S>(row.add(v * lanes));
                     for r in 0..R {
                         sums[r][v] = value;
-                    }
-                }
-            }
-            Begin::Target => {
-                for r in 0..R {
-                    for v in 0..V {
-                        sums[r][v] = load::<S>(out[r].add(v * lanes));
                     }
                 }
             }
@@ -102,6 +96,13 @@ pub(super) unsafe fn correlate<S: Simd, const V: usize, const R: usize>(
                     for v in 0..V {
                         sums[r][v] = simd.mul_add_e_f32s(w[v], value, sums[r][v]);
                     }
+                }
+            }
+        }
+        if matches!(begin, Begin::Target) {
+            for r in 0..R {
+                for v in 0..V {
+                    sums[r][v] = simd.add_f32s(sums[r][v], load::<S>(out[r].add(v * lanes)));
                 }
             }
         }
@@ -135,13 +136,6 @@ pub(super) unsafe fn outer<S: Simd, const V: usize, const R: usize>(
     let mut sums = [[simd.splat_f32s(0.0); V]; R];
     // SAFETY: all accesses are within what the caller guarantees.
     unsafe {
-        if !fresh {
-            for r in 0..R {
-                for v in 0..V {
-                    sums[r][v] = load::<S>(out.add(r * pitch + v * lanes));
-                }
-            }
-        }
         for &(at_y, at_x) in pixels {
             let (y, x) = (y.add(at_y as usize), x.add(at_x as usize));
             let mut w = [simd.splat_f32s(0.0); V];
@@ -152,6 +146,13 @@ pub(super) unsafe fn outer<S: Simd, const V: usize, const R: usize>(
                 let value = simd.splat_f32s(*x.add(r));
                 for v in 0..V {
                     sums[r][v] = simd.mul_add_e_f32s(w[v], value, sums[r][v]);
+                }
+            }
+        }
+        if !fresh {
+            for r in 0..R {
+                for v in 0..V {
+                    sums[r][v] = simd.add_f32s(sums[r][v], load::<S>(out.add(r * pitch + v * lanes)));
                 }
             }
         }
