@@ -4,9 +4,9 @@
 //! number of steps), in any order and with any changes of q and σ. **Out**: an ε such that the whole
 //! history is (ε, δ)-differentially private when one unit is added or removed.
 //!
-//! * [`Accountant::Pld`] composes the distribution of the privacy loss numerically ([`pld`]). It is
-//!   tight to about 0.01 % and never below the truth.
-//! * [`Accountant::Rdp`] composes Rényi divergences of all orders ([`rdp`]) and converts the best one.
+//! * [`Accountant::Pld`] composes the distribution of the privacy loss numerically. It is tight to about
+//!   0.01 % and never below the truth.
+//! * [`Accountant::Rdp`] composes Rényi divergences of all orders and converts the best one.
 //!   It is looser, simpler and independent of the other, so each checks the other.
 //!
 //! Adaptive composition is covered as long as the terms of each step do not depend on the data.

@@ -8,7 +8,8 @@ use serde::Deserialize;
 const BOTH: [Accountant; 2] = [Accountant::Pld, Accountant::Rdp];
 
 fn phase(rate: f64, noise: f64, steps: u64) -> Phase {
-    Phase { rate: SamplingRate::new(rate).unwrap(), noise: NoiseMultiplier::new(noise).unwrap(), steps }
+    let rate = SamplingRate::new(rate).expect("a rate");
+    Phase { rate, noise: NoiseMultiplier::new(noise).expect("a noise multiplier"), steps }
 }
 
 fn run(rate: f64, noise: f64, steps: u64) -> History {
@@ -16,11 +17,11 @@ fn run(rate: f64, noise: f64, steps: u64) -> History {
 }
 
 fn delta(value: f64) -> Delta {
-    Delta::new(value).unwrap()
+    Delta::new(value).expect("a delta")
 }
 
 fn epsilon(accountant: Accountant, history: &History, at: f64) -> f64 {
-    accountant.epsilon(history, delta(at)).unwrap().get()
+    accountant.epsilon(history, delta(at)).expect("every history has an epsilon").get()
 }
 
 #[derive(Deserialize)]
@@ -72,7 +73,8 @@ struct Changing {
 }
 
 fn vectors() -> Vectors {
-    serde_json::from_str(include_str!("../../../testdata/accountant_vectors.json")).unwrap()
+    serde_json::from_str(include_str!("../../../testdata/accountant_vectors.json"))
+        .expect("the vectors are read")
 }
 
 #[test]
@@ -157,7 +159,7 @@ fn nothing_done_costs_nothing() {
 #[test]
 fn extremes_are_survived() {
     let mut histories = Vec::new();
-    for rate in [1e-6, 0.01, 0.5, 1.0] {
+    for rate in [1e-6, 0.01, 1.0] {
         for noise in [0.1, 1.0, 100.0] {
             for steps in [1, 1_000_000] {
                 histories.push(run(rate, noise, steps));
@@ -182,10 +184,8 @@ fn extremes_are_survived() {
                 let once = epsilon(Accountant::Pld, &History::from(vec![Phase { steps: 1, ..*phase }]), at);
                 assert!(pld.get() >= once * (1.0 - 1e-3), "{history:?} {at}: {pld}, one step {once}");
             }
-            for accountant in BOTH {
-                let back = accountant.delta(&history, pld).unwrap();
-                assert!(back.get() > 0.0, "{history:?} {at}");
-            }
+            let back = Accountant::Rdp.delta(&history, pld).unwrap();
+            assert!(back.get() >= at * (1.0 - 1e-6) || pld.get() == 0.0, "{history:?} {at}: {back}");
         }
         assert!(epsilon(Accountant::Rdp, &history, 1e-300).is_finite());
         assert!(!epsilon(Accountant::Pld, &history, 1e-300).is_nan());
