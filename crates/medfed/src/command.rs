@@ -1,8 +1,10 @@
 //! The subcommands, one file each.
 
+mod bench;
 pub(crate) mod config;
 mod data;
 mod demo;
+mod dp;
 mod predict;
 mod runs;
 mod simulate;
@@ -22,6 +24,10 @@ pub(crate) enum Command {
     /// Shows what is in a data set, in numbers or as a contact sheet.
     Data(data::DataCommand),
     Predict(predict::PredictCommand),
+    /// Accounts for differential privacy without training: epsilon of steps, noise for a budget.
+    Dp(dp::DpCommand),
+    /// Measures how fast this machine trains.
+    Bench(bench::BenchCommand),
     /// Lists runs, or shows one.
     Runs(runs::RunsCommand),
 }
@@ -35,6 +41,8 @@ impl Command {
             Self::Config(command) => command.run(),
             Self::Data(command) => command.run(),
             Self::Predict(command) => command.run(),
+            Self::Dp(command) => command.run(),
+            Self::Bench(command) => command.run(),
             Self::Runs(command) => command.run(),
         }
     }
