@@ -55,7 +55,7 @@ pub struct Grant {
     round: RoundId,
     steps: u64,
     terms: PaidTerms,
-    digest: Digest,
+    work: Digest,
 }
 
 impl Grant {
@@ -71,15 +71,16 @@ impl Grant {
 
     /// Step number `step`, counted from 0; none beyond what was paid.
     pub fn step(&self, step: u64) -> Option<PaidStep> {
-        let Self { round, terms, digest, .. } = *self;
-        (step < self.steps).then_some(PaidStep { round, step, terms, digest })
+        let Self { round, terms, work, .. } = *self;
+        (step < self.steps).then_some(PaidStep { round, step, terms, work })
     }
 }
 
 /// The right to release one noised sum.
 ///
-/// Its batch and its noise are functions of the site's key and of the ledger entry, so a step that is
-/// repeated after a crash gives the same bits and nothing new leaks. Only a [`Grant`] makes one.
+/// Its batch and its noise are functions of the site's key and of what was paid for: plan, round, steps
+/// and inputs. A step that is repeated after a crash gives the same bits and nothing new leaks, and two
+/// different sums never meet the same noise. Only a [`Grant`] makes one.
 ///
 /// ```compile_fail,E0451
 /// fn unpaid(paid: &medfed_dp::PaidStep) -> medfed_dp::PaidStep {
@@ -91,7 +92,7 @@ pub struct PaidStep {
     round: RoundId,
     step: u64,
     terms: PaidTerms,
-    digest: Digest,
+    work: Digest,
 }
 
 impl PaidStep {
@@ -113,7 +114,7 @@ impl PaidStep {
     /// The step's own key.
     pub(crate) fn key(&self, site: &SecretKey) -> SecretKey {
         let mut numbers = [0; 5];
-        for (number, bytes) in numbers.iter_mut().zip(self.digest.as_chunks().0) {
+        for (number, bytes) in numbers.iter_mut().zip(self.work.as_chunks().0) {
             *number = u64::from_le_bytes(*bytes);
         }
         numbers[4] = self.step;
@@ -240,8 +241,7 @@ impl<S: LedgerStorage> Ledger<S> {
 }
 
 fn grant(entry: &Entry) -> Grant {
-    let Entry { round, granted, terms, digest, .. } = *entry;
-    Grant { round, steps: granted, terms, digest }
+    Grant { round: entry.round, steps: entry.granted, terms: entry.terms, work: entry.work() }
 }
 
 fn storage(error: impl std::error::Error + Send + Sync + 'static) -> DpError {

@@ -14,7 +14,9 @@ use sha2::{Digest as _, Sha256};
 pub(crate) type Digest = [u8; 32];
 
 const FORMAT: u8 = 1;
-const BODY: usize = 1 + 32 + 4 + 8 + 8 + 3 + 6 * 8 + 32;
+/// Bytes of format and previous digest, which stand first.
+const CHAIN: usize = 1 + 32;
+const BODY: usize = CHAIN + 4 + 8 + 8 + 3 + 6 * 8 + 32;
 /// Bytes of an encoded entry.
 pub(crate) const LENGTH: usize = BODY + 32;
 
@@ -107,6 +109,13 @@ impl Entry {
         let mut record = self.body();
         record.extend_from_slice(&self.digest);
         record
+    }
+
+    /// Digest of what the entry pays for, wherever it stands in the chain: two runs with one key and one
+    /// piece of work draw the same noise for the same sum.
+    pub(crate) fn work(&self) -> Digest {
+        let body = self.body();
+        Sha256::new_with_prefix(b"medfed paid work v1\0").chain_update(&body[CHAIN..]).finalize().into()
     }
 
     /// Reads a record and checks its digest and every range.
