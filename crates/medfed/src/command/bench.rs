@@ -1,7 +1,7 @@
 //! `medfed bench`: how fast this machine trains.
 
 use crate::failure::Failure;
-use medfed_nn::{Architecture, Executor, ModelSpec, Network, NnError, PerformanceOptions, Trainable};
+use medfed_nn::{Architecture, Executor, ModelSpec, NnError, PerformanceOptions, Trainable};
 use medfed_types::{Batch, ClipNorm, ImageShape, ImageSource, Seed};
 use rand::Rng;
 use std::io::Write;
@@ -91,8 +91,7 @@ impl StepArgs {
     fn measure(&self) -> Result<Measured, NnError> {
         let pixels = self.pixels as usize;
         let input = ImageShape { channels: 3, height: pixels, width: pixels };
-        let spec =
-            ModelSpec { architecture: self.model, input, classes: 2, dropout: 0.0, channels: None };
+        let spec = ModelSpec { architecture: self.model, input, classes: 2, dropout: 0.0, channels: None };
         let network = Arc::new(spec.build()?);
         let mut params = network.initial_parameters(&mut Seed(0).generator("bench parameters", &[]));
         let images = RandomImages::new(input, self.batch as usize);
