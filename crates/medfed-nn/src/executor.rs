@@ -86,6 +86,7 @@ impl Executor {
     /// The sum over the batch's images of the gradient of the cross-entropy, without privacy.
     ///
     /// `dropout` is the stream of this step; nothing is dropped without one.
+    #[expect(clippy::needless_pass_by_value, reason = "a stream belongs to one step")]
     pub fn gradient_sum(
         &self,
         params: &[f32],
@@ -108,6 +109,7 @@ impl Executor {
     /// the sum over its images.
     ///
     /// `dropout` is the stream of this step; nothing is dropped without one.
+    #[expect(clippy::needless_pass_by_value, reason = "a stream belongs to one step")]
     pub fn clipped_sum(
         &self,
         params: &[f32],
@@ -188,7 +190,13 @@ impl Executor {
     }
 
     /// Runs `work` with memory for `size` images and packed parameters.
-    fn with_memory<T>(&self, plan: &Plan, params: &[f32], size: usize, work: impl FnOnce(&mut Pass<'_>) -> T) -> T {
+    fn with_memory<T>(
+        &self,
+        plan: &Plan,
+        params: &[f32],
+        size: usize,
+        work: impl FnOnce(&mut Pass<'_>) -> T,
+    ) -> T {
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let mut memory = idle().pop().unwrap_or_default();
         memory.prepare(plan, &self.network, params, size);
@@ -308,6 +316,3 @@ impl Groups {
         groups
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -9,6 +9,11 @@
 //! Results do not depend on the number of threads: work is divided by output elements, and each output
 //! element is summed in one fixed order.
 
+#![expect(
+    clippy::inline_always,
+    reason = "kernels are compiled for the vector unit at hand only if they are inlined into its dispatcher"
+)]
+
 pub(crate) mod correlate;
 pub(crate) mod gram;
 pub(crate) mod group_norm;

@@ -5,7 +5,8 @@ use crate::checkpoint::Target;
 use crate::error::NnError;
 use crate::models::ModelSpec;
 use medfed_types::{ParameterLayout, SimulationRng};
-use rand_distr::{Distribution, StandardNormal, Uniform};
+use rand::RngExt;
+use rand_distr::{Distribution, StandardNormal};
 
 /// ε of every GroupNorm, PyTorch's default.
 pub const GROUP_NORM_EPSILON: f64 = 1e-5;
@@ -200,10 +201,9 @@ impl Network {
                 Op::GroupNorm { weight, .. } => out[self.layout.views()[weight].range()].fill(1.0),
                 Op::Linear { weight, bias } => {
                     let bound = 1.0 / (self.layout.views()[weight].shape[1] as f64).sqrt();
-                    let uniform = Uniform::new(-bound, bound).expect("the bound is finite and above 0");
                     for parameter in [weight, bias] {
                         for value in &mut out[self.layout.views()[parameter].range()] {
-                            *value = uniform.sample(rng) as f32;
+                            *value = (bound * (2.0 * rng.random::<f64>() - 1.0)) as f32;
                         }
                     }
                 }

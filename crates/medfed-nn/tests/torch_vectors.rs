@@ -1,5 +1,6 @@
 //! Logits, losses, unit norms and clipped sums of the three models against PyTorch's and Opacus' values in
 //! `testdata/nn_*.json`. `testdata/generators/nn_vectors.py` says how parameters and images are made.
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 use medfed_nn::{Architecture, Executor, ModelSpec, PerformanceOptions, Trainable};
 use medfed_types::{Batch, ClipNorm, ImageShape, ImageSource, ParameterLayout};
@@ -95,7 +96,10 @@ fn norm(values: &[f32]) -> f64 {
 
 #[track_caller]
 fn close(what: &str, found: f64, expected: f64, scale: f64) {
-    assert!((found - expected).abs() <= 1e-4 * scale, "{what}: {found} instead of {expected} (scale {scale})");
+    assert!(
+        (found - expected).abs() <= 1e-4 * scale,
+        "{what}: {found} instead of {expected} (scale {scale})"
+    );
 }
 
 /// Compares a gradient with the values kept of it. A single parameter is compared on the scale of the
@@ -104,8 +108,10 @@ fn compare(layout: &ParameterLayout, found: &[f32], whole: f64, expected: impl F
     close("norm", norm(found), whole, whole);
     for view in layout.views() {
         let g = &found[view.range()];
-        let projection: f64 =
-            stream(&format!("projection/{}", view.name)).zip(g).map(|(u, g)| f64::from(u) * f64::from(*g)).sum();
+        let projection: f64 = stream(&format!("projection/{}", view.name))
+            .zip(g)
+            .map(|(u, g)| f64::from(u) * f64::from(*g))
+            .sum();
         let at = |eighths: usize| f64::from(g[view.len * eighths / 8]);
         let values = [norm(g), projection, at(1), at(3), at(5), at(7)];
         // An error of length e projects to about ±e.
@@ -119,7 +125,8 @@ fn compare(layout: &ParameterLayout, found: &[f32], whole: f64, expected: impl F
 fn check(case: &Case, architecture: Architecture) {
     let images = Images(case);
     let channels = case.widths.clone();
-    let spec = ModelSpec { architecture, input: images.shape(), classes: case.classes, dropout: 0.0, channels };
+    let spec =
+        ModelSpec { architecture, input: images.shape(), classes: case.classes, dropout: 0.0, channels };
     let network = Arc::new(spec.build().unwrap());
     let layout = network.layout();
     let params = parameters(layout);

@@ -191,10 +191,7 @@ impl Layer {
                     continue;
                 }
                 let shift = base_row * dy.row().cast_signed() + base_column * dy.pitch.cast_signed();
-                let source = Grid {
-                    first: (dy.first().cast_signed() + shift).cast_unsigned(),
-                    ..grid(dy)
-                };
+                let source = Grid { first: (dy.first().cast_signed() + shift).cast_unsigned(), ..grid(dy) };
                 let target = Grid {
                     first: dx.first() + row * dx.row() + column * dx.pitch,
                     image: dx.image(),

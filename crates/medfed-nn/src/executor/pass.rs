@@ -34,7 +34,8 @@ impl Pass<'_> {
         let features = self.plan.features;
         match dropout {
             Some((stream, p)) => {
-                for ((_, position), out) in images.iter().zip(self.memory.factors.chunks_exact_mut(features)) {
+                for ((_, position), out) in images.iter().zip(self.memory.factors.chunks_exact_mut(features))
+                {
                     stream.factors(*position, p, out);
                 }
             }
@@ -166,7 +167,14 @@ impl Pass<'_> {
                 Back::MaxPool { pool, dy, dx } => self.write(dx.place, |memory, out| {
                     let window = self.plan.pools[*pool].window;
                     let from = (&memory.slots[dy.slot][..], dy.map);
-                    pool::max_backward(count, window, from, &memory.winners[*pool], (out, dx.place.map), dx.add);
+                    pool::max_backward(
+                        count,
+                        window,
+                        from,
+                        &memory.winners[*pool],
+                        (out, dx.place.map),
+                        dx.add,
+                    );
                 }),
                 Back::AvgPool { window, dy, dx } => self.write(dx.place, |memory, out| {
                     let from = (&memory.slots[dy.slot][..], dy.map);
@@ -205,7 +213,9 @@ impl Pass<'_> {
                 statistics: &self.memory.statistics[norm],
                 scale: &self.memory.affine[norm].scale,
                 dx: dx.as_mut().map(|(buffer, sink)| ((&mut buffer[..], sink.place.map), sink.add)),
-                residual: residual.as_mut().map(|(buffer, sink)| ((&mut buffer[..], sink.place.map), sink.add)),
+                residual: residual
+                    .as_mut()
+                    .map(|(buffer, sink)| ((&mut buffer[..], sink.place.map), sink.add)),
                 small: &mut small,
                 small_row: self.plan.small_len,
                 small_at: of.small_at,
@@ -302,7 +312,8 @@ impl Pass<'_> {
                     vector::scale_images(&mut self.memory.slots[dy.slot], dy.map.image(), &per_image);
                     if spoilt {
                         // Zero times a NaN of the input would be a NaN. Nothing reads the input after this.
-                        let whole: Vec<f32> = per_image.iter().map(|f| if *f == 0.0 { 0.0 } else { 1.0 }).collect();
+                        let whole: Vec<f32> =
+                            per_image.iter().map(|f| if *f == 0.0 { 0.0 } else { 1.0 }).collect();
                         vector::scale_images(&mut self.memory.slots[x.slot], x.map.image(), &whole);
                     }
                     let outer = plan.outer.as_ref().expect("a layer on the way back has its geometry");

@@ -74,11 +74,35 @@ pub(super) enum Step {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Back {
     /// `gather` is where the output's gradient lies inside a wider map; it is first copied to `dy`.
-    Conv { layer: usize, x: Place, gather: Option<Place>, dy: Place, dx: Option<Sink> },
-    Norm { norm: usize, x: Place, y: Place, dy: Place, dx: Option<Sink>, residual: Option<Sink> },
-    MaxPool { pool: usize, dy: Place, dx: Sink },
-    AvgPool { window: Window, dy: Place, dx: Sink },
-    Dropout { dy: Place, dx: Sink },
+    Conv {
+        layer: usize,
+        x: Place,
+        gather: Option<Place>,
+        dy: Place,
+        dx: Option<Sink>,
+    },
+    Norm {
+        norm: usize,
+        x: Place,
+        y: Place,
+        dy: Place,
+        dx: Option<Sink>,
+        residual: Option<Sink>,
+    },
+    MaxPool {
+        pool: usize,
+        dy: Place,
+        dx: Sink,
+    },
+    AvgPool {
+        window: Window,
+        dy: Place,
+        dx: Sink,
+    },
+    Dropout {
+        dy: Place,
+        dx: Sink,
+    },
 }
 
 /// A max pooling and its size per image.
@@ -317,9 +341,8 @@ impl<'a> Drawing<'a> {
             if let Fused::Conv { layer, x, .. } = step {
                 let wanted = self.layers[*layer].input_halo();
                 let home = self.home[*x].0;
-                for axis in 0..2 {
-                    self.halo[home][axis] = self.halo[home][axis].max(wanted[axis]);
-                }
+                let halo = &mut self.halo[home];
+                halo.iter_mut().zip(wanted).for_each(|(halo, wanted)| *halo = (*halo).max(wanted));
             }
         }
     }
@@ -445,6 +468,15 @@ impl Back {
     }
 }
 
+/// The gradient of a home's buffer.
+#[derive(Debug, Clone)]
+struct Gradient {
+    buffer: usize,
+    halo: [usize; 2],
+    /// Which channels have been written.
+    written: Vec<bool>,
+}
+
 /// The way back being drawn. Places hold buffers in `slot` until lifetimes are known.
 struct Backward<'d, 'a> {
     drawing: &'d Drawing<'a>,
@@ -453,8 +485,8 @@ struct Backward<'d, 'a> {
     layers: Vec<Layer>,
     back: Vec<Back>,
     dlogits: Option<Place>,
-    /// Gradient buffer of each home, its halo, and which of its channels have been written.
-    gradients: Vec<Option<(usize, [usize; 2], Vec<bool>)>>,
+    /// By home.
+    gradients: Vec<Option<Gradient>>,
 }
 
 impl<'d, 'a> Backward<'d, 'a> {
@@ -558,9 +590,9 @@ impl<'d, 'a> Backward<'d, 'a> {
     /// The gradient of a node's result, complete at `time`.
     fn source(&self, node: NodeId, time: usize, lifetimes: &mut Lifetimes) -> Place {
         let home = self.drawing.home[node].0;
-        let (buffer, halo, _) = self.gradients[home].as_ref().expect("a result that is needed was used");
-        lifetimes.touch(*buffer, time);
-        Place { slot: *buffer, map: self.drawing.map(node, *halo) }
+        let gradient = self.gradients[home].as_ref().expect("a result that is needed was used");
+        lifetimes.touch(gradient.buffer, time);
+        Place { slot: gradient.buffer, map: self.drawing.map(node, gradient.halo) }
     }
 
     /// Where a gradient of a node's result goes.
@@ -571,13 +603,13 @@ impl<'d, 'a> Backward<'d, 'a> {
         let entry = self.gradients[home].get_or_insert_with(|| {
             let halo = if shared { [0; 2] } else { halo };
             let map = Map { channels: self.drawing.channels(home), ..self.drawing.map(home, halo) };
-            (lifetimes.add(map.image(), time), halo, vec![false; map.channels])
+            Gradient { buffer: lifetimes.add(map.image(), time), halo, written: vec![false; map.channels] }
         });
-        lifetimes.touch(entry.0, time);
-        let written = &mut entry.2[offset..offset + channels];
+        lifetimes.touch(entry.buffer, time);
+        let written = &mut entry.written[offset..offset + channels];
         let add = written[0];
         assert!(written.iter().all(|w| *w == add), "a gradient is written whole before it is added to");
         written.fill(true);
-        Sink { place: Place { slot: entry.0, map: self.drawing.map(node, entry.1) }, add }
+        Sink { place: Place { slot: entry.buffer, map: self.drawing.map(node, entry.halo) }, add }
     }
 }

@@ -114,7 +114,8 @@ impl Accumulator {
     pub(super) fn new(plan: &Plan, trained: impl Fn(usize) -> bool) -> Self {
         let layers = plan.layers.iter().map(|layer| {
             // A layer that no gradient reaches has no way back.
-            let len = if trained(layer.weight) && layer.outer.is_some() { layer.shape.packed_len() } else { 0 };
+            let len =
+                if trained(layer.weight) && layer.outer.is_some() { layer.shape.packed_len() } else { 0 };
             vec![0.0; len]
         });
         let mut ranges = Vec::new();
@@ -137,7 +138,8 @@ impl Accumulator {
 
     /// Squared norm of the trained part of a row of small parameters' gradients.
     pub(super) fn small_squared_norm(&self, row: &[f32]) -> f64 {
-        let squares = |range: &Range<usize>| row[range.clone()].iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
+        let squares =
+            |range: &Range<usize>| row[range.clone()].iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
         self.small_ranges.iter().map(squares).sum()
     }
 
@@ -176,8 +178,10 @@ impl Accumulator {
 
 /// Views of the small parameters, their places, and their padded lengths.
 fn small_views(plan: &Plan) -> impl Iterator<Item = (usize, usize, usize)> {
-    let biases =
-        plan.layers.iter().filter_map(|layer| layer.bias.map(|(view, at)| (view, at, layer.shape.padded_outputs)));
+    let biases = plan
+        .layers
+        .iter()
+        .filter_map(|layer| layer.bias.map(|(view, at)| (view, at, layer.shape.padded_outputs)));
     let norms = plan.norms.iter().flat_map(|norm| {
         let len = norm.channels;
         [(norm.weight, norm.small_at, len), (norm.bias, norm.small_at + len, len)]

@@ -37,14 +37,26 @@ impl OuterSum {
     ///
     /// # Panics
     /// If a buffer is too short for the geometry.
-    pub(crate) fn ghost_norms(&self, units: &[Range<usize>], source: &[f32], output: &[f32], norms: &mut [f64]) {
+    pub(crate) fn ghost_norms(
+        &self,
+        units: &[Range<usize>],
+        source: &[f32],
+        output: &[f32],
+        norms: &mut [f64],
+    ) {
         assert!(norms.len() >= units.len());
         for unit in units {
             self.check(unit, source, output);
         }
         units.par_iter().zip(norms).for_each(|(unit, norm)| {
             SCRATCH.with_borrow_mut(|scratch| {
-                *norm += pulp::Arch::new().dispatch(Unit { of: self, unit: unit.clone(), source, output, scratch });
+                *norm += pulp::Arch::new().dispatch(Unit {
+                    of: self,
+                    images: unit.clone(),
+                    source,
+                    output,
+                    scratch,
+                });
             });
         });
     }
@@ -52,7 +64,7 @@ impl OuterSum {
 
 struct Unit<'a> {
     of: &'a OuterSum,
-    unit: Range<usize>,
+    images: Range<usize>,
     source: &'a [f32],
     output: &'a [f32],
     scratch: &'a mut Scratch,
@@ -63,10 +75,10 @@ impl WithSimd for Unit<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> f64 {
-        let Self { of, unit, source, output, scratch } = self;
+        let Self { of, images, source, output, scratch } = self;
         let Scratch { places, grams, block } = scratch;
         for (places, grid) in places.iter_mut().zip([&of.source, &of.output]) {
-            list_places(places, grid, of, &unit);
+            list_places(places, grid, of, &images);
         }
         let (taps, channels) = (of.tap_rows, of.width);
         let matrices = [
@@ -193,8 +205,7 @@ impl Rows<'_> {
             unsafe {
                 let x: [*const f32; R] =
                     std::array::from_fn(|r| self.data.as_ptr().add(self.places[last.min(t + r)] + shift));
-                let out: [*mut f32; R] =
-                    std::array::from_fn(|r| gram.add(last.min(t + r) * pitch + panel));
+                let out: [*mut f32; R] = std::array::from_fn(|r| gram.add(last.min(t + r) * pitch + panel));
                 tile::correlate::<S, V, R>(simd, begin, block.as_ptr(), runs, &x, &out, last + 1 - t);
             }
         }

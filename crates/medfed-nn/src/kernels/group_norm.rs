@@ -129,7 +129,8 @@ impl GroupNorm {
 
     /// Gradients of `images` images.
     pub(crate) fn backward(&self, images: usize, gradients: NormGradients<'_>) {
-        let NormGradients { dy, y, x, statistics, scale, dx, residual, small, small_row, small_at } = gradients;
+        let NormGradients { dy, y, x, statistics, scale, dx, residual, small, small_row, small_at } =
+            gradients;
         let channels = x.1.channels;
         debug_assert_eq!(channels, padded(self.channels));
         let mut dx = Sinks::new(dx);
@@ -164,13 +165,7 @@ impl GroupNorm {
         let mut sums = vec![0f64; 2 * channels];
         let (plain, centred) = sums.split_at_mut(channels);
         let relu = self.relu;
-        arch.dispatch(SumBackward {
-            inputs,
-            means,
-            plain: &mut *plain,
-            centred: &mut *centred,
-            relu,
-        });
+        arch.dispatch(SumBackward { inputs, means, plain: &mut *plain, centred: &mut *centred, relu });
         let (dscale, dshift) = small.split_at_mut(channels);
         for c in 0..channels {
             centred[c] *= f64::from(deviations[c]);

@@ -46,7 +46,7 @@ impl OuterSum {
         let source_end = last(&self.source) + (self.tap_rows - 1) * self.tap_stride + self.run;
         assert!(source_end <= source.len(), "the input lies outside its buffer");
         assert!(last(&self.output) + self.width <= output.len(), "the gradient lies outside its buffer");
-        assert!(source.len() <= u32::MAX as usize && output.len() <= u32::MAX as usize);
+        assert!(u32::try_from(source.len().max(output.len())).is_ok(), "offsets have 32 bits");
         assert!(self.width.is_multiple_of(LANES));
     }
 
@@ -96,12 +96,18 @@ impl OuterSum {
                 // SAFETY: `gradients` has `len` floats for each unit.
                 let own = Shared(unsafe { shared.get().add(unit * len) });
                 let part = Part { tap, rows: rows.clone(), panel: None, images: units[unit].clone() };
-                pulp::Arch::new().dispatch(Task { of: self, part, source, output, gradient: own, fresh: true });
+                pulp::Arch::new().dispatch(Task {
+                    of: self,
+                    part,
+                    source,
+                    output,
+                    gradient: own,
+                    fresh: true,
+                });
                 let first = (tap * self.run + rows.start) * self.width;
                 // SAFETY: these are the rows that this task alone has just written.
-                let written = unsafe {
-                    std::slice::from_raw_parts(own.get().add(first), rows.len() * self.width)
-                };
+                let written =
+                    unsafe { std::slice::from_raw_parts(own.get().add(first), rows.len() * self.width) };
                 super::vector::squared_norm(written)
             })
             .collect();
@@ -164,7 +170,8 @@ impl WithSimd for Task<'_> {
         while left > 0 {
             let count = left.min(PIXELS);
             for pixel in &mut pixels[..count] {
-                let at = |grid: &Grid| grid.first + image * grid.image + row * grid.row + column * grid.column;
+                let at =
+                    |grid: &Grid| grid.first + image * grid.image + row * grid.row + column * grid.column;
                 *pixel = (at(&self.of.output) as u32, (at(&self.of.source) + shift) as u32);
                 column += 1;
                 if column == columns {

@@ -98,12 +98,7 @@ impl WeightShape {
     }
 }
 
-fn for_panels(
-    out: &mut [f32],
-    width: usize,
-    depth: usize,
-    fill: impl Fn(usize, usize, &mut [f32]) + Sync,
-) {
+fn for_panels(out: &mut [f32], width: usize, depth: usize, fill: impl Fn(usize, usize, &mut [f32]) + Sync) {
     let mut rest = out;
     let mut parts = Vec::new();
     for (first, width) in tile::panels(width) {

@@ -1,5 +1,7 @@
 //! Pooling, and the small things that happen once per pixel.
 
+#![expect(clippy::needless_pass_by_value, reason = "a buffer and its map go together")]
+
 use super::{LANES, Map};
 use crate::network::Window;
 use pulp::Arch;
@@ -24,16 +26,18 @@ pub(crate) fn max_forward(
 ) {
     let (map_x, map_y) = (x.1, y.1);
     let per_image = map_y.pixels() * map_y.channels;
-    y.0.par_chunks_mut(map_y.image()).zip(winners.par_chunks_mut(per_image)).take(images).enumerate().for_each(
-        |(image, (y, winners))| {
+    y.0.par_chunks_mut(map_y.image())
+        .zip(winners.par_chunks_mut(per_image))
+        .take(images)
+        .enumerate()
+        .for_each(|(image, (y, winners))| {
             map_y.clear_halo(y);
             let x = &x.0[image * map_x.image()..(image + 1) * map_x.image()];
             Arch::new().dispatch(
                 #[inline(always)]
                 || max_image(&window, x, map_x, y, map_y, winners),
             );
-        },
-    );
+        });
 }
 
 #[inline(always)]
@@ -71,9 +75,8 @@ fn max_image(window: &Window, x: &[f32], map_x: Map, y: &mut [f32], map_y: Map, 
 /// Index in the input of a window's tap.
 #[inline(always)]
 fn place(window: &Window, map: Map, position: [usize; 2], tap: [usize; 2]) -> usize {
-    let [row, column] = std::array::from_fn(|axis| {
-        position[axis] * window.stride[axis] + tap[axis] - window.padding[axis]
-    });
+    let [row, column] =
+        std::array::from_fn(|axis| position[axis] * window.stride[axis] + tap[axis] - window.padding[axis]);
     map.first() + row * map.row() + column * map.pitch
 }
 
@@ -97,7 +100,11 @@ pub(crate) fn max_backward(
                 if window.stride == window.kernel && window.padding == [0, 0] && !add {
                     // Each pixel belongs to one window at most: what windows cover is written at once.
                     map_x.clear_halo(dx);
-                    clear_beyond(dx, map_x, [0, 1].map(|i| window.kernel[i] * [map_y.height, map_y.width][i]));
+                    clear_beyond(
+                        dx,
+                        map_x,
+                        [0, 1].map(|i| window.kernel[i] * [map_y.height, map_y.width][i]),
+                    );
                     max_image_backward::<false>(&window, dy, map_y, winners, dx, map_x);
                     return;
                 }
@@ -111,7 +118,14 @@ pub(crate) fn max_backward(
 }
 
 #[inline(always)]
-fn max_image_backward<const ADD: bool>(window: &Window, dy: &[f32], map_y: Map, winners: &[u8], dx: &mut [f32], map_x: Map) {
+fn max_image_backward<const ADD: bool>(
+    window: &Window,
+    dy: &[f32],
+    map_y: Map,
+    winners: &[u8],
+    dx: &mut [f32],
+    map_x: Map,
+) {
     for row in 0..map_y.height {
         let taps_row = inside(window, 0, row, map_x.height);
         for column in 0..map_y.width {

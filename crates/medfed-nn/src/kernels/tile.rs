@@ -1,6 +1,7 @@
 //! Register tiles: the only loops that count. A tile holds `R × V` vectors of sums in registers and adds
 //! products of broadcast values and vectors of a panel to them.
 #![expect(unsafe_code, reason = "raw pointers keep the inner loops free of bounds checks")]
+#![expect(clippy::needless_range_loop, reason = "one index runs through several arrays of registers")]
 
 use pulp::Simd;
 use std::sync::OnceLock;

@@ -1,6 +1,8 @@
 //! The passes over one image. Each goes through the map in blocks of a few vectors of channels, whose sums
 //! stay in registers.
 
+#![expect(clippy::needless_range_loop, reason = "one index runs through several arrays of registers")]
+
 use super::{Inputs, Placed, PlacedMut};
 use crate::kernels::Map;
 use pulp::{Simd, WithSimd};
