@@ -10,26 +10,33 @@ mod runs;
 mod simulate;
 
 use crate::failure::Failure;
-use crate::run::Order;
-use medfed_federation::report::RunStatus;
-use std::path::PathBuf;
+use crate::output;
+use crate::run::{Order, Start};
+use clap::CommandFactory as _;
+use medfed_config::{Config, Override};
+use std::path::{Path, PathBuf};
 
 /// What the user asks for.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     Demo(demo::Args),
     Simulate(simulate::Args),
-    /// Checks a configuration, shows its effective values, or prints its schema.
     Config(config::ConfigCommand),
-    /// Shows what is in a data set, in numbers or as a contact sheet.
     Data(data::DataCommand),
     Predict(predict::PredictCommand),
-    /// Accounts for differential privacy without training: epsilon of steps, noise for a budget.
+    /// Account for differential privacy without training: epsilon of steps, noise for a budget.
     Dp(dp::DpCommand),
-    /// Measures how fast this machine trains.
+    /// Measure how fast this machine trains.
     Bench(bench::BenchCommand),
-    /// Lists runs, or shows one.
     Runs(runs::RunsCommand),
+    /// Print a script that completes commands and options in a shell.
+    #[command(
+        after_help = "Examples:\n  medfed completions bash > ~/.local/share/bash-completion/completions/medfed\n  medfed completions fish > ~/.config/fish/completions/medfed.fish"
+    )]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 impl Command {
@@ -44,6 +51,7 @@ impl Command {
             Self::Dp(command) => command.run(),
             Self::Bench(command) => command.run(),
             Self::Runs(command) => command.run(),
+            Self::Completions { shell } => completions(shell),
         }
     }
 }
@@ -51,7 +59,7 @@ impl Command {
 /// What `demo` and `simulate` have in common.
 #[derive(Debug, clap::Args)]
 struct RunArgs {
-    /// Folder for results and logs [default: results/ and logs/, or as configured]
+    /// Folder for everything the run writes [default: results/ and logs/, or as configured]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Continue the newest unfinished run in the folder, to the same result as without interruption
@@ -66,25 +74,41 @@ struct RunArgs {
 }
 
 impl RunArgs {
-    /// The order without command and configuration.
-    fn order(&self) -> Order {
-        Order {
-            command: "",
-            config: None,
-            out: self.out.clone(),
-            resume: self.resume,
-            json: self.json,
-            threads: self.threads.map(usize::from),
-        }
+    /// What `--out` sets in the configuration.
+    fn overrides(&self) -> Result<Vec<Override>, Failure> {
+        let Some(out) = &self.out else { return Ok(Vec::new()) };
+        [
+            ("results_dir", out.clone()),
+            ("logs_dir", out.join("logs")),
+            ("checkpoints_dir", out.join("checkpoints")),
+        ]
+        .iter()
+        .map(|(key, dir)| set_path(&format!("output.{key}"), dir))
+        .collect()
+    }
+
+    /// The order to run `config`, or to resume a run; `changed` when settings were given besides.
+    fn order(&self, command: &'static str, config: Config, changed: bool) -> Order {
+        let start = match (self.resume, changed) {
+            (false, _) => Start::New,
+            (true, false) => Start::Resume,
+            (true, true) => Start::ResumeSame,
+        };
+        Order { command, config, start, json: self.json, threads: self.threads.map(usize::from) }
     }
 }
 
-/// A run that did not reach its end is a failure for whoever waits for it, but not one to report.
-fn ended(status: RunStatus) -> Result<(), Failure> {
-    match status {
-        RunStatus::Completed | RunStatus::BudgetExhausted => Ok(()),
-        RunStatus::Interrupted => Err(Failure::interrupted()),
-        RunStatus::Aborted => Err(Failure::user(anyhow::anyhow!("the run was aborted"))
-            .hint("the log says which hospitals' updates were unusable; a lower learning rate often helps")),
-    }
+/// Sets a key of the configuration to a path.
+fn set_path(key: &str, path: &Path) -> Result<Override, Failure> {
+    let text = path.to_str().ok_or_else(|| {
+        Failure::user(anyhow::anyhow!("{} is not valid UTF-8", path.display())).hint("rename the path")
+    })?;
+    Override::text(key, text).map_err(Failure::internal)
+}
+
+/// The script that completes `medfed` in a shell.
+fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut crate::Cli::command(), "medfed", &mut script);
+    output::print(&String::from_utf8_lossy(&script))
 }

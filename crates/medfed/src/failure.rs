@@ -4,6 +4,9 @@
 
 use std::process::ExitCode;
 
+/// Exit code of a process that a signal ended, by the shells' convention (128 + SIGINT).
+pub(crate) const INTERRUPTED: u8 = 130;
+
 /// A failed command. Exit code 1 is the user's to mend, 2 is ours.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -23,9 +26,9 @@ impl Failure {
         Self { code: 2, error: error.into(), hint: None }
     }
 
-    /// The user interrupted it, and everything has been said.
-    pub(crate) fn interrupted() -> Self {
-        Self { code: crate::run::INTERRUPTED, error: anyhow::anyhow!("interrupted"), hint: None }
+    /// The user stopped it.
+    pub(crate) fn interrupted(error: impl Into<anyhow::Error>) -> Self {
+        Self { code: INTERRUPTED, error: error.into(), hint: None }
     }
 
     /// Adds the sentence that says what to do.
@@ -40,17 +43,27 @@ impl Failure {
         self.error.into()
     }
 
+    /// The chain of causes, each sentence once: wrapping errors often repeat their cause.
+    pub(crate) fn causes(&self) -> Vec<String> {
+        let mut causes: Vec<String> = Vec::new();
+        for cause in self.error.chain().map(ToString::to_string) {
+            if !causes.iter().any(|said| said.contains(&cause)) {
+                causes.push(cause);
+            }
+        }
+        causes
+    }
+
     /// Prints the chain of causes and the hint to stderr.
     #[expect(clippy::print_stderr, reason = "this is where a failure reaches the user")]
     pub(crate) fn report(self) -> ExitCode {
-        let mut shown = String::new();
-        for (depth, cause) in self.error.chain().enumerate() {
-            let text = cause.to_string();
-            // Wrapping errors often repeat their cause; print each sentence once.
-            if !shown.contains(&text) {
-                eprintln!("{}{text}", if depth == 0 { "error: " } else { "  caused by: " });
-            }
-            shown.push_str(&text);
+        for (depth, cause) in self.causes().iter().enumerate() {
+            let word = match (depth, self.code) {
+                (0, INTERRUPTED) => "",
+                (0, _) => "error: ",
+                _ => "  caused by: ",
+            };
+            eprintln!("{word}{cause}");
         }
         if let Some(hint) = self.hint {
             eprintln!("hint: {hint}");

@@ -13,7 +13,8 @@ mod results;
 mod summary;
 
 use crate::failure::Failure;
-pub(crate) use interrupt::INTERRUPTED;
+use crate::output;
+pub(crate) use dataset::data_failure;
 
 use display::Display;
 use journal::StoreJournal;
@@ -26,7 +27,6 @@ use medfed_types::random::danger;
 use medfed_types::{Epsilon, SecretKey, SiteId};
 use prepare::{Folders, Prepared};
 use results::Results;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -35,30 +35,53 @@ use std::time::Instant;
 pub(crate) struct Order {
     /// `simulate` or `demo`, for the sentence that says how to resume.
     pub(crate) command: &'static str,
-    /// The configuration with every override applied. Nothing when a run is resumed as it was.
-    pub(crate) config: Option<Config>,
-    /// Folder for the results, with the logs in it. Nothing means where the configuration says.
-    pub(crate) out: Option<PathBuf>,
-    /// Continue the newest unfinished run.
-    pub(crate) resume: bool,
+    /// The configuration with every override applied.
+    pub(crate) config: Config,
+    /// Continue the newest unfinished run, or start one.
+    pub(crate) start: Start,
     /// Print one JSON object instead of text.
     pub(crate) json: bool,
     /// Threads; nothing means one per core.
     pub(crate) threads: Option<usize>,
 }
 
-/// Runs the order from start to end and says how it ended.
-pub(crate) fn execute(order: &Order) -> Result<RunStatus, Failure> {
+/// Which run it is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// A new one.
+    New,
+    /// The newest unfinished one, with its own settings.
+    Resume,
+    /// The newest unfinished one, provided that its settings are those of the order.
+    ResumeSame,
+}
+
+/// Runs the order from start to end.
+pub(crate) fn execute(order: &Order) -> Result<(), Failure> {
     let started = Instant::now();
     if let Some(threads) = order.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(Failure::internal)?;
     }
-    let folders = Folders::of(order);
-    let store = folders.open(order.resume)?;
+    let store = prepare::open(order)?;
     let prepared = prepare::prepare(order, &store)?;
-    let log = log::start(&folders.logs, &prepared.id)?;
-    let cancel = interrupt::watch()?;
+    let folders = Folders::of(order, &prepared);
+    log::start(&folders.logs, &prepared.id)?;
+    let done = run(order, &store, &prepared, &folders, started);
+    if let Err(failure) = &done {
+        tracing::error!("{}", failure.causes().join(": "));
+    }
+    done
+}
+
+fn run(
+    order: &Order,
+    store: &Store,
+    prepared: &Prepared,
+    folders: &Folders,
+    started: Instant,
+) -> Result<(), Failure> {
     let display = Display::new(prepared.config.output.save_round_logs);
+    let cancel = interrupt::watch(display.announcer())?;
 
     display.say(&format!("run {}: {}", prepared.id, dataset::describe(&prepared.config)));
     let dataset = Arc::new(dataset::load(&prepared.config, prepared.seed)?);
@@ -71,21 +94,21 @@ pub(crate) fn execute(order: &Order) -> Result<RunStatus, Failure> {
     let setup =
         Setup::new(&prepared.config, &dataset, &sites, prepared.seed, fingerprint).map_err(run_failure)?;
     let initial = model::initial_parameters(&prepared.config, &setup, &display)?;
-    display.begin(&prepared, &setup);
+    display.begin(prepared, &setup);
     let network = Arc::clone(setup.network());
-    prepared.record(&store, &fingerprint)?;
+    prepared.record(store, &fingerprint)?;
     let mut simulation: Simulation<SqliteLedger> =
-        setup.simulation(initial, |site| protect(&store, &prepared, site))?;
+        setup.simulation(initial, |site| protect(store, prepared, site))?;
     let mut before = Timing::default();
     if let Some(saved) = &prepared.resumed {
-        display.say(&format!("resuming after round {}", saved.reports.len()));
+        display.resumed(saved.reports.len() as u32);
         before = saved.timing.clone();
         simulation.restore(&saved.state, saved.reports.clone()).map_err(run_failure)?;
     }
     let models = prepared.config.output.save_model_each_round.then(|| model::RoundModels {
         folder: folders.checkpoints.clone(),
         network: Arc::clone(&network),
-        metadata: model::metadata(&network, &dataset, &prepared, Epsilon::ZERO, None),
+        metadata: model::metadata(&network, &dataset, prepared, Epsilon::ZERO, None),
     });
     let mut journal = StoreJournal::new(store.clone(), prepared.id.clone(), before, started, models);
     let outcome = simulation.run(&mut journal, &display, &cancel);
@@ -94,17 +117,33 @@ pub(crate) fn execute(order: &Order) -> Result<RunStatus, Failure> {
         let hint = format!("what was done is kept; continue with `{}`", folders.resume_command(order));
         run_failure(error).hint(hint)
     })?;
-    let results = Results::new(&prepared, &outcome, journal.timing());
-    let checkpoint = model::checkpoint(&network, &dataset, &prepared, &outcome)?;
+    let results = Results::new(prepared, &outcome, journal.timing());
+    let checkpoint = model::checkpoint(&network, &dataset, prepared, &outcome)?;
     folders.write(&results, prepared.config.evaluation.save_best_model.then_some(&checkpoint), &outcome)?;
-    prepared.finish(&store, &results, &checkpoint, outcome.status)?;
+    prepared.finish(store, &results, &checkpoint, outcome.status)?;
+    results.log();
     if order.json {
-        results.print_json()?;
+        output::print(&results.to_json()?)?;
     } else {
-        summary::print(&results, &outcome, &folders, &folders.resume_command(order))?;
+        summary::print(&results, &outcome, folders)?;
     }
-    log.finish(&results);
-    Ok(outcome.status)
+    ended(order, folders, &results)
+}
+
+/// A run that did not reach its end is a failure for whoever waits for it.
+fn ended(order: &Order, folders: &Folders, results: &Results) -> Result<(), Failure> {
+    match results.summary.status {
+        RunStatus::Completed | RunStatus::BudgetExhausted => Ok(()),
+        RunStatus::Interrupted => {
+            let resume = folders.resume_command(order);
+            let done = summary::rounds(results.summary.total_rounds);
+            tracing::info!("interrupted after {done}; continue with `{resume}`");
+            let stopped = anyhow::anyhow!("interrupted after {done}; everything done is saved");
+            Err(Failure::interrupted(stopped).hint(format!("continue with `{resume}`")))
+        }
+        RunStatus::Aborted => Err(Failure::user(anyhow::anyhow!("the run was aborted"))
+            .hint("the log says which hospitals' updates were unusable; a lower learning rate often helps")),
+    }
 }
 
 /// Opens a hospital's ledger and gives its key for noise and samples.
@@ -130,7 +169,7 @@ pub(crate) fn store_failure(error: StoreError) -> Failure {
         StoreError::DiskFull { .. } => {
             "free some space and run the command again; nothing acknowledged is lost"
         }
-        StoreError::Unwritable { .. } => {
+        StoreError::Unwritable { .. } | StoreError::Io { .. } => {
             "check the folder's owner and permissions, or choose another with --out"
         }
         StoreError::Corrupt { .. } | StoreError::Damaged { .. } | StoreError::MissingModel { .. } => {

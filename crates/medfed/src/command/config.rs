@@ -1,7 +1,7 @@
 //! `medfed config`, and how every command reads a configuration file.
 
 use std::fmt::Write as _;
-use std::io::{Read, Write as _};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use medfed_config::section::PrivacyUnit;
@@ -9,8 +9,9 @@ use medfed_config::{Config, ConfigErrors, MAX_BYTES, Override, Place};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
+use crate::output::print;
 
-/// Checks a configuration, shows its effective values, or prints its schema.
+/// Check a configuration, show its effective values, or print its schema.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ConfigCommand {
     #[command(subcommand)]
@@ -19,20 +20,20 @@ pub(crate) struct ConfigCommand {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Checks a file and says what a run with it would do.
+    /// Check a file and say what a run with it would do.
     Check {
         #[command(flatten)]
         source: Source,
-        /// Prints one JSON object.
+        /// Print one JSON object.
         #[arg(long)]
         json: bool,
     },
-    /// Prints every key with its value, defaults included, as YAML.
+    /// Print every key with its value, defaults included, as YAML.
     Show {
         #[command(flatten)]
         source: Source,
     },
-    /// Prints the JSON Schema of the configuration.
+    /// Print the JSON Schema of the configuration.
     Schema,
 }
 
@@ -41,7 +42,7 @@ enum Action {
 struct Source {
     /// Configuration file.
     file: PathBuf,
-    /// Sets a key, as in privacy.delta=1e-6 or data.nodes.0.samples=500; repeatable.
+    /// Set a key, as in privacy.delta=1e-6 or data.nodes.0.samples=500; repeatable.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
@@ -215,8 +216,4 @@ fn highlights(config: &Config) -> String {
 
 fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    std::io::stdout().lock().write_all(text.as_bytes()).map_err(Failure::user)
 }

@@ -1,25 +1,35 @@
 //! `medfed data`: what is in a data set, in numbers and to look at.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use medfed_data::contact_sheet::ContactSheet;
 use medfed_data::inspect::{Part, Summary};
 use medfed_data::synthetic::{self, SyntheticOptions};
-use medfed_data::{DataError, DataWarning, Dataset, LoadOptions};
+use medfed_data::{DataWarning, Dataset, LoadOptions};
 use medfed_types::Seed;
 use serde_json::Value;
 
 use crate::failure::Failure;
+use crate::output::print;
+use crate::run::data_failure;
 
 /// Classes up to which a table has a column for each.
 const MOST_COLUMNS: usize = 6;
 /// Hospitals and images of each in the synthetic data set.
 const SYNTHETIC: (usize, usize) = (3, 200);
 
-/// Shows what is in a data set.
+/// Show what is in a data set, in numbers or as a contact sheet.
+///
+/// Read are: MedMNIST archives (.npz); folders of PNG and JPEG images, CLASS/ or {train,val,test}/CLASS/;
+/// manifests (.csv, or a folder with metadata.csv) with the columns file and label and optionally
+/// patient_id, site, split, age and sex. The word `synthetic` stands for the drawn chest radiographs.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  medfed data inspect pneumoniamnist.npz
+  medfed data inspect cxr-nih --column site=view
+  medfed data preview synthetic --out sheet.png")]
 pub(crate) struct DataCommand {
     #[command(subcommand)]
     action: Action,
@@ -27,18 +37,18 @@ pub(crate) struct DataCommand {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Counts images per split, class, hospital and patient, and warns of what is suspicious.
+    /// Count images per split, class, hospital and patient, and warn of what is suspicious.
     Inspect {
         #[command(flatten)]
         source: Source,
         /// Seed of the synthetic radiographs.
         #[arg(long, default_value_t = 42)]
         seed: u64,
-        /// Prints one JSON object.
+        /// Print one JSON object.
         #[arg(long)]
         json: bool,
     },
-    /// Writes a contact sheet: some images of every class, as the model sees them.
+    /// Write a contact sheet: some images of every class, as the model sees them.
     Preview {
         #[command(flatten)]
         source: Source,
@@ -48,7 +58,7 @@ enum Action {
         /// Images of each class, 1 to 64.
         #[arg(long, default_value_t = 16)]
         count: usize,
-        /// Chooses the images, and draws the synthetic radiographs.
+        /// Choose the images, and draw the synthetic radiographs.
         #[arg(long, default_value_t = 42)]
         seed: u64,
     },
@@ -79,8 +89,8 @@ impl DataCommand {
             }
             Action::Preview { source, out, count, seed } => {
                 let dataset = source.load(Seed(seed))?;
-                let sheet = ContactSheet::draw(&dataset, count, Seed(seed)).map_err(explain)?;
-                sheet.write_png(&out).map_err(explain)?;
+                let sheet = ContactSheet::draw(&dataset, count, Seed(seed)).map_err(data_failure)?;
+                sheet.write_png(&out).map_err(data_failure)?;
                 let (width, height) = sheet.size();
                 print(&format!("{} ({width}x{height} pixels)\n", out.display()))
             }
@@ -98,9 +108,9 @@ impl Source {
             let (hospitals, images) = SYNTHETIC;
             let mut synthetic = SyntheticOptions::hospitals(hospitals, images);
             synthetic.image_size = self.image_size.unwrap_or(synthetic.image_size);
-            return synthetic::generate(&synthetic, seed).map_err(explain);
+            return synthetic::generate(&synthetic, seed).map_err(data_failure);
         }
-        Dataset::load(&self.path, &options).map_err(explain)
+        Dataset::load(&self.path, &options).map_err(data_failure)
     }
 }
 
@@ -129,31 +139,6 @@ fn map_column(options: &mut LoadOptions, mapping: &str) -> Result<(), Failure> {
     };
     *slot = Some(column.to_owned());
     Ok(())
-}
-
-/// A data error with what to do about it.
-fn explain(error: DataError) -> Failure {
-    let hint = match &error {
-        DataError::MissingColumn { .. } => {
-            "name the columns with --column NAME=COLUMN, or under data.columns in the configuration"
-        }
-        DataError::Images { .. } => "replace these files or take them out; nothing was trained on",
-        DataError::Empty { .. } | DataError::Format { .. } => {
-            "images are PNG or JPEG in folders CLASS/ or {train,val,test}/CLASS/, or listed in a metadata.csv"
-        }
-        DataError::Write { .. } => "the folder must exist and be writable",
-        _ => return Failure::user(error),
-    };
-    Failure::user(error).hint(hint)
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // Whoever reads has seen enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.map_err(Failure::internal),
-    }
 }
 
 /// The summary as an object; every warning also in words.

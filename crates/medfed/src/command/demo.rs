@@ -1,8 +1,7 @@
 //! `medfed demo`: three hospitals, synthetic radiographs, under a minute.
 
-use super::ended;
 use crate::failure::Failure;
-use crate::run::{Order, execute};
+use crate::run::execute;
 use medfed_config::{Config, Override};
 
 /// What the demo runs, as `config/demo.yaml` ships it.
@@ -28,12 +27,10 @@ pub(crate) struct Args {
 
 /// Runs it.
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
-    let config = if args.run.resume && args.seed.is_none() {
-        None
-    } else {
-        let seed = args.seed.map(|seed| Override::parse(&format!("experiment.seed={seed}"))).transpose();
-        let overrides: Vec<Override> = seed.map_err(Failure::internal)?.into_iter().collect();
-        Some(Config::from_yaml(CONFIG, "config/demo.yaml", &overrides).map_err(super::config::invalid)?)
-    };
-    ended(execute(&Order { command: "demo", config, ..args.run.order() })?)
+    let mut overrides = args.run.overrides()?;
+    if let Some(seed) = args.seed {
+        overrides.push(Override::parse(&format!("experiment.seed={seed}")).map_err(Failure::internal)?);
+    }
+    let config = Config::from_yaml(CONFIG, "config/demo.yaml", &overrides).map_err(super::config::invalid)?;
+    execute(&args.run.order("demo", config, args.seed.is_some()))
 }

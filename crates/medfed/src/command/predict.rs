@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use medfed_types::{ImageShape, ImageSource};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
+use crate::output::print;
 
 /// Images that are in memory together.
 const TOGETHER: usize = 64;
@@ -22,7 +23,7 @@ const MOST_NAMED: usize = 20;
 /// Largest model file accepted, in bytes.
 const MOST_MODEL_BYTES: u64 = 2 << 30;
 
-/// Gives the class, the probabilities and the logits of images by a trained model.
+/// Give the class, the probabilities and the logits of images by a trained model.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  medfed predict --model results/best_model.safetensors chest.png\n  medfed predict --model best_model.safetensors scans/*.jpeg --json\n\nImages are resized and normalised as the model file says. Files that cannot be used are named, the others are still predicted, and the exit code is 1."
@@ -34,7 +35,7 @@ pub(crate) struct PredictCommand {
     /// PNG or JPEG files.
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
-    /// Prints one JSON object.
+    /// Print one JSON object.
     #[arg(long)]
     json: bool,
 }
@@ -283,15 +284,6 @@ fn privacy_in_words(metadata: &CheckpointMetadata) -> String {
         privacy.accountant,
         delta = delta.get()
     )
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // Whoever reads has seen enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.map_err(Failure::internal),
-    }
 }
 
 #[cfg(test)]

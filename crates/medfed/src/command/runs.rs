@@ -1,14 +1,14 @@
 //! `medfed runs`: what a results folder holds.
 
 use crate::failure::Failure;
+use crate::output::print;
 use crate::run::store_failure;
 use medfed_store::{Reader, Round, Run, RunStatus, Store, StoreError};
 use medfed_types::{Epsilon, RunId};
 use serde_json::{Value, json};
-use std::io::Write;
 use std::path::PathBuf;
 
-/// Lists runs, or shows one.
+/// List the runs of a results folder, or show one.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  medfed runs\n  medfed runs show 20260301-090507-1f3a --json")]
 pub(crate) struct RunsCommand {
@@ -17,14 +17,14 @@ pub(crate) struct RunsCommand {
     /// Folder that the runs were written to.
     #[arg(long, global = true, value_name = "DIR", default_value = "results")]
     results: PathBuf,
-    /// Prints JSON: an array of runs, or one object.
+    /// Print JSON: an array of runs, or one object.
     #[arg(long, global = true)]
     json: bool,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Shows one run with its rounds and its configuration.
+    /// Show one run with its rounds and its configuration.
     Show {
         /// The run, as `medfed runs` lists it.
         id: String,
@@ -43,12 +43,7 @@ impl RunsCommand {
             }
             Some(Action::Show { id }) => show(&reader, id, self.json)?,
         };
-        let mut out = std::io::stdout().lock();
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-            // Whoever reads has seen enough.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            written => written.map_err(Failure::internal),
-        }
+        print(&text)
     }
 }
 

@@ -1,9 +1,8 @@
 //! `medfed simulate`: the main job.
 
 use super::config::{invalid, overrides, read_config};
-use super::ended;
 use crate::failure::Failure;
-use crate::run::{Order, execute};
+use crate::run::execute;
 use medfed_config::{Config, Override};
 use std::path::PathBuf;
 
@@ -22,7 +21,7 @@ const DEFAULT_CONFIG: &str = "config/config.yaml";
 Examples:
   medfed simulate
   medfed simulate --data pneumoniamnist.npz --rounds 20
-  medfed simulate --data cxr-nih --set data.split_by_site=true --set data.columns.site=pixel_spacing_x
+  medfed simulate --data chest/metadata.csv --set data.split_by_site=true
   medfed simulate --set privacy.noise_multiplier=auto --set privacy.epsilon_budget=3
   medfed simulate --resume")]
 pub(crate) struct Args {
@@ -53,23 +52,19 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         || args.rounds.is_some()
         || args.seed.is_some()
         || !args.set.is_empty();
-    let config = if args.run.resume && !changes { None } else { Some(configuration(&args)?) };
-    ended(execute(&Order { command: "simulate", config, ..args.run.order() })?)
+    execute(&args.run.order("simulate", configuration(&args)?, changes))
 }
 
 fn configuration(args: &Args) -> Result<Config, Failure> {
-    let mut all = Vec::new();
+    let mut all = args.run.overrides()?;
     if let Some(data) = &args.data {
         if !data.exists() {
             return Err(Failure::user(anyhow::anyhow!("{} does not exist", data.display())).hint(
                 "--data takes an .npz file, a folder with metadata.csv, or a folder of class folders",
             ));
         }
-        let path = data.to_str().ok_or_else(|| {
-            Failure::user(anyhow::anyhow!("{} is not valid UTF-8", data.display())).hint("rename the path")
-        })?;
         all.push(Override::text("data.dataset", "files").map_err(Failure::internal)?);
-        all.push(Override::text("data.data_dir", path).map_err(Failure::internal)?);
+        all.push(super::set_path("data.data_dir", data)?);
     }
     let number = |key: &str, value: Option<u64>| value.map(|value| format!("{key}={value}"));
     let mut set: Vec<String> =
@@ -81,7 +76,7 @@ fn configuration(args: &Args) -> Result<Config, Failure> {
         args.config.clone().or_else(|| Some(PathBuf::from(DEFAULT_CONFIG)).filter(|path| path.is_file()));
     match file {
         Some(path) => read_config(&path, &all),
-        None => Config::from_yaml("{}", "the built-in defaults", &all).map_err(invalid),
+        None => Config::from_yaml("{}", "the command line", &all).map_err(invalid),
     }
 }
 

@@ -56,7 +56,8 @@ pub(super) fn divide(config: &Config, dataset: &Dataset, seed: Seed) -> Result<S
         // The manifest's own sites take part, unless the configuration lists some of them.
         sites: if data.split_by_site && data.nodes.is_empty() { Vec::new() } else { named.collect() },
         kind: if by_site {
-            SplitKind::Column(site_column(config))
+            // Whatever a manifest calls the column, the data set knows it as this.
+            SplitKind::Column("site".to_owned())
         } else if data.non_iid.enabled {
             SplitKind::Dirichlet { alpha: data.non_iid.alpha }
         } else {
@@ -97,13 +98,18 @@ pub(super) fn fingerprint(dataset: &Dataset, sites: &Sites) -> [u8; 32] {
 
 /// What a failure of the data asks of the user.
 pub(crate) fn data_failure(error: DataError) -> Failure {
-    Failure::user(error).hint(
-        "`medfed data inspect PATH` shows what is in a data set; `medfed data --help` which kinds are read",
-    )
-}
-
-fn site_column(config: &Config) -> String {
-    if config.data.is_synthetic() { "site".to_owned() } else { config.data.columns.site.clone() }
+    let hint = match &error {
+        DataError::MissingColumn { .. } => {
+            "name the columns under data.columns in the configuration, or with --column of `medfed data`"
+        }
+        DataError::Images { .. } => "replace these files or take them out; nothing was trained on",
+        DataError::Empty { .. } | DataError::Format { .. } => {
+            "images are PNG or JPEG in folders CLASS/ or {train,val,test}/CLASS/, or listed in a metadata.csv"
+        }
+        DataError::Write { .. } => "the folder must exist and be writable",
+        _ => "`medfed data inspect PATH` shows what is in a data set",
+    };
+    Failure::user(error).hint(hint)
 }
 
 fn columns(columns: &section::Columns) -> ColumnNames {

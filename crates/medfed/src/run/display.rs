@@ -1,15 +1,21 @@
 //! What is seen while a run works: bars on a terminal, a line per round elsewhere. All of it on stderr.
 
 use super::prepare::Prepared;
+use super::summary::rounds;
 use console::style;
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{
+    FormattedDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle,
+};
 use medfed_federation::report::{RoundReport, RoundStatus};
 use medfed_federation::{Observer, Progress, Setup};
-use medfed_types::SiteId;
+use medfed_types::{Epsilon, SiteId};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+/// Parts into which the bar of the rounds divides one round.
+const FINENESS: u64 = 1000;
 
 /// The live display of a run.
 #[derive(Debug)]
@@ -25,7 +31,9 @@ pub(crate) struct Display {
 struct State {
     rounds: Option<ProgressBar>,
     sites: BTreeMap<SiteId, ProgressBar>,
+    /// Rounds of the plan, and rounds done.
     planned: u32,
+    done: u32,
     round_started: Option<Instant>,
 }
 
@@ -55,19 +63,20 @@ impl Display {
         let spec = setup.network().spec();
         let shape = spec.input;
         self.say(&format!(
-            "{} with {} parameters on {}x{} images, {} classes; {} rounds, {} test images",
+            "{} with {} parameters on {}x{} images, {} classes; {}, {} test images",
             spec.architecture,
             thousands(setup.network().layout().len() as u64),
             shape.height,
             shape.width,
             spec.classes,
-            config.federated.num_rounds,
+            rounds(config.federated.num_rounds),
             thousands(setup.test_images() as u64)
         ));
+        let widest = setup.hospitals().iter().map(|hospital| hospital.id.as_str().len()).max().unwrap_or(0);
         for hospital in setup.hospitals() {
             let images = &hospital.images;
             let mut text = format!(
-                "  {:<14} {} images to train on, {} to validate, {} steps a round",
+                "  {:<widest$}  {} images to train on, {} to validate, {} steps a round",
                 hospital.id.to_string(),
                 thousands(images.train.images().len() as u64),
                 thousands(images.validation.len() as u64),
@@ -84,6 +93,9 @@ impl Display {
             }
             self.say(&text);
         }
+        for note in config.notes() {
+            self.say(&format!("note: {}: {}", note.key, note.text));
+        }
         if !config.privacy.enabled {
             self.warn("privacy is off: updates and model are functions of the images, nothing protects them");
         } else if prepared.reproducible_noise {
@@ -93,15 +105,34 @@ impl Display {
             ));
         }
         if self.live {
-            let bar = self.bars.add(ProgressBar::new(u64::from(config.federated.num_rounds)));
-            bar.set_style(bar_style(
-                "{prefix:<14} [{bar:30.cyan/dim}] {pos}/{len} rounds  {elapsed} of about {duration}",
-            ));
+            let bar = self.bars.add(ProgressBar::new(u64::from(config.federated.num_rounds) * FINENESS));
+            bar.set_style(
+                bar_style("{prefix:<14} [{bar:30.cyan/dim}] {msg}  {elapsed}{left}")
+                    .with_key("left", time_left),
+            );
             bar.set_prefix("training");
+            bar.set_message(format!("round 1/{}", config.federated.num_rounds));
             bar.enable_steady_tick(Duration::from_millis(250));
             self.state().rounds = Some(bar);
         }
         self.state().planned = config.federated.num_rounds;
+    }
+
+    /// Says where a resumed run goes on.
+    pub(super) fn resumed(&self, done: u32) {
+        self.say(&format!("resuming after round {done}"));
+        let mut state = self.state();
+        state.done = done;
+        if let Some(bar) = &state.rounds {
+            bar.set_position(u64::from(done) * FINENESS);
+            bar.reset_eta();
+        }
+    }
+
+    /// A way to say something while bars are shown, for whoever outlives a borrow of the display.
+    pub(super) fn announcer(&self) -> impl Fn(&str) + Send + 'static {
+        let (bars, live) = (self.bars.clone(), self.live);
+        move |text| print_line(&bars, live, text)
     }
 
     /// Clears the bars.
@@ -113,12 +144,8 @@ impl Display {
         *state = State::default();
     }
 
-    #[expect(clippy::print_stderr, reason = "the display is what people see of a run")]
     fn line(&self, text: &str) {
-        if self.live && self.bars.println(text).is_ok() {
-            return;
-        }
-        eprintln!("{text}");
+        print_line(&self.bars, self.live, text);
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -135,6 +162,9 @@ impl Display {
             bar.finish_and_clear();
             self.bars.remove(&bar);
         }
+        if let Some(bar) = &state.rounds {
+            bar.set_message(format!("round {}/{}", state.done + 1, state.planned));
+        }
         for (site, steps) in sites {
             let bar = self.bars.add(ProgressBar::new(*steps));
             bar.set_style(bar_style("  {prefix:<12} [{bar:30.green/dim}] {pos}/{len} steps"));
@@ -143,11 +173,23 @@ impl Display {
         }
     }
 
+    fn finish_step(&self, site: &SiteId, done: u64) {
+        let state = self.state();
+        let Some(bar) = state.sites.get(site) else { return };
+        bar.set_position(done);
+        let sum = |value: fn(&ProgressBar) -> u64| state.sites.values().map(value).sum::<u64>();
+        let (steps, of) = (sum(ProgressBar::position), sum(|bar| bar.length().unwrap_or(0)));
+        if let Some(bar) = &state.rounds {
+            bar.set_position(u64::from(state.done) * FINENESS + FINENESS * steps / of.max(1));
+        }
+    }
+
     fn finish_round(&self, report: &RoundReport) {
         let (planned, seconds) = {
-            let state = self.state();
+            let mut state = self.state();
+            state.done = report.round_num;
             if let Some(bar) = &state.rounds {
-                bar.set_position(u64::from(report.round_num));
+                bar.set_position(u64::from(report.round_num) * FINENESS);
             }
             (state.planned, state.round_started.map_or(0.0, |start| start.elapsed().as_secs_f64()))
         };
@@ -176,11 +218,7 @@ impl Observer for Display {
     fn notice(&self, progress: &Progress<'_>) {
         match progress {
             Progress::RoundStarted { sites, .. } => self.start_round(sites),
-            Progress::Step { site, done, .. } => {
-                if let Some(bar) = self.state().sites.get(*site) {
-                    bar.set_position(*done);
-                }
-            }
+            Progress::Step { site, done, .. } => self.finish_step(site, *done),
             Progress::RoundFinished { report } => self.finish_round(report),
             Progress::Notice { text } => self.warn(text),
             _ => {}
@@ -192,7 +230,7 @@ impl Observer for Display {
 fn round_line(report: &RoundReport, planned: u32, seconds: f64) -> String {
     let number = |value: Option<f64>| value.map_or_else(|| "n/a".to_owned(), |v| format!("{v:.3}"));
     let privacy = match report.epsilon_total {
-        Some(epsilon) => format!("epsilon {epsilon:.3}"),
+        Some(spent) => format!("epsilon {}", epsilon(spent)),
         None => "no privacy".to_owned(),
     };
     let width = planned.to_string().len();
@@ -209,6 +247,27 @@ fn round_line(report: &RoundReport, planned: u32, seconds: f64) -> String {
         number(report.test_auc),
         report.num_clients,
     )
+}
+
+/// Above the bars where there are any.
+#[expect(clippy::print_stderr, reason = "the display is what people see of a run")]
+fn print_line(bars: &MultiProgress, live: bool, text: &str) {
+    if !live || bars.println(text).is_err() {
+        eprintln!("{text}");
+    }
+}
+
+/// How long it will take, once there is something to judge by.
+fn time_left(state: &ProgressState, out: &mut dyn std::fmt::Write) {
+    if state.pos() > 0 {
+        // A display that cannot be written has nobody to tell.
+        let _ = write!(out, ", about {} left", FormattedDuration(state.eta()));
+    }
+}
+
+/// ε to three decimals, rounded up so that print never understates.
+pub(super) fn epsilon(value: f64) -> String {
+    Epsilon::new(value).map_or_else(|_| "without bound".to_owned(), |e| format!("{:.3}", e.rounded_up(3)))
 }
 
 fn bar_style(template: &str) -> ProgressStyle {

@@ -1,13 +1,10 @@
 //! Ctrl-C and SIGTERM: the first asks the run to stop after its step, the second ends it at once.
 
-use crate::failure::Failure;
+use crate::failure::{Failure, INTERRUPTED};
 use medfed_types::Cancel;
 
-/// Exit code of a process that a signal ended, by the shells' convention (128 + SIGINT).
-pub(crate) const INTERRUPTED: u8 = 130;
-
-/// Installs the handler.
-pub(super) fn watch() -> Result<Cancel, Failure> {
+/// Installs the handler, which tells people through `say` what is going on.
+pub(super) fn watch(say: impl Fn(&str) + Send + 'static) -> Result<Cancel, Failure> {
     let cancel = Cancel::default();
     let flag = cancel.clone();
     ctrlc::set_handler(move || {
@@ -15,9 +12,7 @@ pub(super) fn watch() -> Result<Cancel, Failure> {
             std::process::exit(i32::from(INTERRUPTED));
         }
         flag.cancel();
-        // The progress display owns the terminal's lines; a line of our own in between is harmless.
-        let message = "\nfinishing the step, then saving; press Ctrl-C again to end at once\n";
-        let _ = std::io::Write::write_all(&mut std::io::stderr(), message.as_bytes());
+        say("finishing the step, then saving; press Ctrl-C again to end at once");
     })
     .map_err(Failure::internal)?;
     Ok(cancel)

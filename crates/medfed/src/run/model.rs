@@ -55,9 +55,14 @@ pub(super) fn initial_parameters(
 ) -> Result<Vec<f32>, Failure> {
     let fresh = setup.initial_parameters();
     let section::Pretrained::File(path) = &config.model.pretrained else { return Ok(fresh) };
+    let weights_failure = |error: CheckpointError| {
+        Failure::user(anyhow::Error::new(error).context(format!("{} cannot be used", path.display()))).hint(
+            "model.pretrained takes a safetensors or .pth file with torchvision's names; docs/configuration.md says which",
+        )
+    };
     let weights = read_weights(path).map_err(weights_failure)?;
     let network = setup.network();
-    let (parameters, report) = adapt(weights, &setup.network().target(), fresh).map_err(weights_failure)?;
+    let (parameters, report) = adapt(weights, &network.target(), fresh).map_err(weights_failure)?;
     display.say(&format!("{}: {report}", path.display()));
     Ok(parameters)
 }
@@ -102,8 +107,4 @@ pub(super) fn checkpoint(
     let spent = Epsilon::new(spent).map_err(Failure::internal)?;
     let metadata = metadata(network, dataset, prepared, spent, outcome.best_round);
     Checkpoint::write(network.layout(), &outcome.parameters, &metadata).map_err(Failure::internal)
-}
-
-fn weights_failure(error: CheckpointError) -> Failure {
-    Failure::user(error).hint("model.pretrained takes a safetensors or .pth file with torchvision's names; docs/configuration.md says which")
 }

@@ -2,7 +2,7 @@
 
 use super::journal::{Saved, Terms};
 use super::results::{Results, replace_file};
-use super::{Order, store_failure};
+use super::{Order, Start, store_failure};
 use crate::failure::Failure;
 use medfed_config::{Config, UnavailableError};
 use medfed_federation::Outcome;
@@ -24,33 +24,24 @@ pub(super) struct Folders {
 }
 
 impl Folders {
-    /// Those of `--out`, of the configuration, or the defaults.
-    pub(super) fn of(order: &Order) -> Self {
-        let output = order.config.as_ref().map(|config| config.output.clone()).unwrap_or_default();
-        match &order.out {
-            Some(out) => {
-                Self { results: out.clone(), logs: out.join("logs"), checkpoints: out.join("checkpoints") }
-            }
-            None => Self {
-                results: output.results_dir,
-                logs: output.logs_dir,
-                checkpoints: output.checkpoints_dir,
-            },
+    /// Results where the order says; the rest where the run began to write it.
+    pub(super) fn of(order: &Order, prepared: &Prepared) -> Self {
+        let (results, began) = (&order.config.output.results_dir, &prepared.config.output);
+        // What lay inside the results folder has moved with it.
+        let moved = |dir: &Path| {
+            dir.strip_prefix(&began.results_dir)
+                .map_or_else(|_| dir.to_owned(), |inside| results.join(inside))
+        };
+        Self {
+            results: results.clone(),
+            logs: moved(&began.logs_dir),
+            checkpoints: moved(&began.checkpoints_dir),
         }
-    }
-
-    /// Opens the store; a run that is to be resumed must be there already.
-    pub(super) fn open(&self, resume: bool) -> Result<Store, Failure> {
-        if resume && !self.results.is_dir() {
-            return Err(nothing_to_resume(&self.results));
-        }
-        Store::open(&self.results).map_err(store_failure)
     }
 
     /// The command that continues an interrupted run of this order.
     pub(super) fn resume_command(&self, order: &Order) -> String {
-        let out = order.out.as_ref().map(|out| format!(" --out {}", out.display())).unwrap_or_default();
-        format!("medfed {} --resume{out}", order.command)
+        format!("medfed {} --resume --out {}", order.command, shell_word(&self.results))
     }
 
     /// Writes `results.json` and `best_model.safetensors`, each at once or not at all.
@@ -83,17 +74,25 @@ pub(super) struct Prepared {
     data: Option<String>,
 }
 
+/// Opens the store; a run that is to be resumed must be there already.
+pub(super) fn open(order: &Order) -> Result<Store, Failure> {
+    let results = &order.config.output.results_dir;
+    if order.start == Start::New {
+        // Before a folder is made that no run will use.
+        order.config.require_available().map_err(refused)?;
+    } else if !results.is_dir() {
+        return Err(nothing_to_resume(results));
+    }
+    Store::open(results).map_err(store_failure)
+}
+
 /// Finds the run to resume or makes a new one.
 pub(super) fn prepare(order: &Order, store: &Store) -> Result<Prepared, Failure> {
-    if order.resume { resume(order, store) } else { start(order) }
+    if order.start == Start::New { start(order) } else { resume(order, store) }
 }
 
 fn start(order: &Order) -> Result<Prepared, Failure> {
-    let config = order
-        .config
-        .clone()
-        .ok_or_else(|| Failure::internal(anyhow::anyhow!("a new run has no configuration")))?;
-    config.require_available().map_err(refused)?;
+    let config = order.config.clone();
     let random = || rand::rngs::SysRng.try_next_u64().map_err(Failure::internal);
     let created = Timestamp::now();
     // A seed that nobody chose must still fit a JSON number everywhere.
@@ -117,10 +116,8 @@ fn resume(order: &Order, store: &Store) -> Result<Prepared, Failure> {
     })?;
     let config = Config::from_yaml(&terms.config.to_string(), "the stored configuration", &[])
         .map_err(|errors| Failure::user(anyhow::anyhow!("{}", errors.render(false))))?;
-    if let Some(asked) = &order.config
-        && asked.hash() != config.hash()
-    {
-        let differing = differences(&asked.to_json(), &terms.config);
+    if order.start == Start::ResumeSame && order.config.hash() != config.hash() {
+        let differing = differences(&order.config.to_json(), &terms.config);
         return Err(Failure::user(anyhow::anyhow!(
             "run {} was started with other settings: {}",
             run.id,
@@ -129,7 +126,6 @@ fn resume(order: &Order, store: &Store) -> Result<Prepared, Failure> {
         .hint("repeat the settings it was started with, or leave them all out: --resume alone uses them"));
     }
     config.require_available().map_err(refused)?;
-    store.resume_run(&run.id).map_err(store_failure)?;
     let saved = Saved::load(store, &run.id).map_err(store_failure)?;
     Ok(Prepared {
         id: run.id,
@@ -155,10 +151,10 @@ impl Prepared {
         }
     }
 
-    /// Records a new run.
+    /// Records that the run is under way, from now or again.
     pub(super) fn record(&self, store: &Store, fingerprint: &[u8; 32]) -> Result<(), Failure> {
         if self.resumed.is_some() {
-            return Ok(());
+            return store.resume_run(&self.id).map_err(store_failure);
         }
         let terms = Terms {
             config: self.config.to_json(),
@@ -230,8 +226,16 @@ fn differences(asked: &serde_json::Value, stored: &serde_json::Value) -> Vec<Str
     }
     let mut out = Vec::new();
     walk("", asked, stored, &mut out);
-    out.retain(|text| !text.starts_with("output.") && !text.starts_with("dashboard."));
+    let idle = ["output.", "dashboard.", "experiment.name ", "experiment.description "];
+    out.retain(|text| !idle.iter().any(|idle| text.starts_with(idle)));
     out
+}
+
+/// A path as one word of a command that a shell reads.
+pub(super) fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+:@%=".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// Lower-case hexadecimal.
@@ -249,6 +253,12 @@ mod tests {
         let asked = json!({ "a": { "b": 1, "c": 2 }, "output": { "results_dir": "x" } });
         let stored = json!({ "a": { "b": 1, "c": 3 }, "output": { "results_dir": "y" } });
         assert_eq!(differences(&asked, &stored), ["a.c is 2 now and was 3"]);
+    }
+
+    #[test]
+    fn paths_survive_the_shell() {
+        let words = ["out/run-1", "my run", "it's"].map(|path| shell_word(Path::new(path)));
+        assert_eq!(words, ["out/run-1", "'my run'", r"'it'\''s'"]);
     }
 
     #[test]

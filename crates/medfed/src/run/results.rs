@@ -81,16 +81,25 @@ impl Results {
         }
     }
 
+    /// Writes how the run ended to its log.
+    pub(super) fn log(&self) {
+        let summary = &self.summary;
+        tracing::info!(
+            status = ?summary.status,
+            rounds = summary.total_rounds,
+            test_auc = summary.test_auc,
+            test_accuracy = summary.test_accuracy,
+            epsilon = summary.final_epsilon,
+            "run closed: {}",
+            summary.privacy_statement
+        );
+    }
+
     /// As JSON, for people who look into files too.
     pub(super) fn to_json(&self) -> Result<String, Failure> {
         let mut text = serde_json::to_string_pretty(self).map_err(Failure::internal)?;
         text.push('\n');
         Ok(text)
-    }
-
-    /// The same object on stdout.
-    pub(super) fn print_json(&self) -> Result<(), Failure> {
-        std::io::stdout().lock().write_all(self.to_json()?.as_bytes()).map_err(Failure::internal)
     }
 }
 
@@ -102,7 +111,7 @@ fn privacy_statement(prepared: &Prepared, epsilon: Option<f64>) -> String {
             .to_owned();
     };
     let mut text = format!(
-        "Each hospital's training data are protected per {} by ({epsilon}, {})-differential privacy ({} accounting, add or remove one {}); validation metrics are not covered.",
+        "Each hospital's training data are protected per {} by ({epsilon}, {:e})-differential privacy ({} accounting, add or remove one {}); validation metrics are not covered.",
         privacy.unit.as_str(),
         privacy.delta.get(),
         privacy.accountant.as_str().to_uppercase(),

@@ -1,48 +1,42 @@
 //! The closing summary, in plain words.
 
-use super::display::thousands;
-use super::prepare::Folders;
+use super::display::{epsilon, thousands};
+use super::prepare::{Folders, shell_word};
 use super::results::Results;
 use crate::failure::Failure;
+use crate::output;
 use console::style;
 use medfed_eval::Interval;
 use medfed_federation::Outcome;
 use medfed_federation::report::{RunStatus, SiteStatus};
-use std::io::Write;
+
+/// Columns for the name of a value.
+const ROW: usize = 18;
 
 /// Prints what happened, how good the model is, what protects the patients, and where everything is.
-pub(super) fn print(
-    results: &Results,
-    outcome: &Outcome,
-    folders: &Folders,
-    resume: &str,
-) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    lines(results, outcome, folders, resume)
-        .iter()
-        .try_for_each(|line| writeln!(out, "{line}"))
-        .map_err(Failure::internal)
+pub(super) fn print(results: &Results, outcome: &Outcome, folders: &Folders) -> Result<(), Failure> {
+    output::print(&(lines(results, outcome, folders).join("\n") + "\n"))
 }
 
-fn lines(results: &Results, outcome: &Outcome, folders: &Folders, resume: &str) -> Vec<String> {
+fn lines(results: &Results, outcome: &Outcome, folders: &Folders) -> Vec<String> {
     let summary = &results.summary;
     let heading = match summary.status {
         RunStatus::Completed => {
-            format!("Finished: {} rounds in {:.0} s.", summary.total_rounds, results.timing.total)
+            format!("Finished: {} in {:.0} s.", rounds(summary.total_rounds), results.timing.total)
         }
         RunStatus::BudgetExhausted => {
-            format!("Ended after {} rounds: the privacy budget allows no further step.", summary.total_rounds)
+            format!(
+                "Ended after {}: the privacy budget allows no further step.",
+                rounds(summary.total_rounds)
+            )
         }
         RunStatus::Interrupted => {
-            format!("Interrupted after {} rounds; everything done is saved.", summary.total_rounds)
+            format!("Interrupted after {}; everything done is saved.", rounds(summary.total_rounds))
         }
-        RunStatus::Aborted => format!("Stopped after {} rounds.", summary.total_rounds),
+        RunStatus::Aborted => format!("Stopped after {}.", rounds(summary.total_rounds)),
     };
     let mut lines = vec![String::new(), style(heading).bold().to_string()];
     lines.extend(outcome.reason.clone());
-    if summary.status == RunStatus::Interrupted {
-        lines.push(format!("Continue with: {resume}"));
-    }
     lines.push(String::new());
     if let Some(test) = &outcome.test {
         let round = summary.best_round.map_or(String::new(), |round| format!(", from round {round}"));
@@ -61,13 +55,15 @@ fn lines(results: &Results, outcome: &Outcome, folders: &Folders, resume: &str) 
     }
     if let Some(last) = results.rounds.last() {
         lines.push(style("Hospitals").bold().to_string());
+        let widest = last.hospitals.iter().map(|hospital| hospital.hospital.as_str().len()).max();
+        let width = widest.unwrap_or(0).max(ROW);
         for hospital in &last.hospitals {
             let number = |value: Option<f64>| value.map_or_else(|| "n/a".to_owned(), |v| format!("{v:.3}"));
             let spent =
                 outcome.spent.iter().find(|(site, _)| *site == hospital.hospital).and_then(|(_, s)| *s);
             let privacy = spent.map_or(String::new(), |spent| {
                 let left = if hospital.status == SiteStatus::BudgetExhausted { ", budget spent" } else { "" };
-                format!("  epsilon {:.3} spent{left}", spent.epsilon_total)
+                format!("  epsilon {} spent{left}", epsilon(spent.epsilon_total))
             });
             let text = format!(
                 "{} images, validation AUC {}, accuracy {}{privacy}",
@@ -75,7 +71,7 @@ fn lines(results: &Results, outcome: &Outcome, folders: &Folders, resume: &str) 
                 number(hospital.auc),
                 number(hospital.accuracy)
             );
-            lines.push(row(hospital.hospital.as_str(), &text));
+            lines.push(format!("  {:<width$} {text}", hospital.hospital.as_str()));
         }
         lines.push(String::new());
     }
@@ -96,16 +92,21 @@ fn lines(results: &Results, outcome: &Outcome, folders: &Folders, resume: &str) 
     lines
 }
 
+/// `1 round`, `5 rounds`.
+pub(super) fn rounds(number: u32) -> String {
+    if number == 1 { "1 round".to_owned() } else { format!("{number} rounds") }
+}
+
 fn runs_argument(folders: &Folders) -> String {
     if folders.results.as_os_str() == "results" {
         String::new()
     } else {
-        format!(" --results {}", folders.results.display())
+        format!(" --results {}", shell_word(&folders.results))
     }
 }
 
 fn row(name: &str, value: &str) -> String {
-    format!("  {name:<18} {value}")
+    format!("  {name:<ROW$} {value}")
 }
 
 fn interval(value: &Interval) -> String {
@@ -115,7 +116,7 @@ fn interval(value: &Interval) -> String {
 /// Spent against budget as a bar of 20.
 fn gauge(spent: f64, budget: f64) -> String {
     let filled = ((spent / budget * 20.0).round().clamp(0.0, 20.0)) as usize;
-    format!("[{}{}] {spent:.3} of {budget}", "#".repeat(filled), ".".repeat(20 - filled))
+    format!("[{}{}] {} of {budget}", "#".repeat(filled), ".".repeat(20 - filled), epsilon(spent))
 }
 
 #[cfg(test)]
