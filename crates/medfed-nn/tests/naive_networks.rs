@@ -16,14 +16,14 @@ use std::sync::Arc;
 struct Images {
     shape: ImageShape,
     classes: u32,
-    images: Vec<Vec<f32>>,
+    pixels: Vec<Vec<f32>>,
 }
 
 impl Images {
     fn random(shape: ImageShape, classes: usize, count: usize, seed: u64) -> Self {
         let mut rng = Seed(seed).generator("images", &[]);
         let mut image = || (0..shape.len()).map(|_| uniform(&mut rng)).collect();
-        Self { shape, classes: classes as u32, images: (0..count).map(|_| image()).collect() }
+        Self { shape, classes: classes as u32, pixels: (0..count).map(|_| image()).collect() }
     }
 }
 
@@ -32,13 +32,13 @@ impl ImageSource for Images {
         self.shape
     }
     fn len(&self) -> usize {
-        self.images.len()
+        self.pixels.len()
     }
     fn label(&self, index: usize) -> u32 {
         index as u32 % self.classes
     }
     fn fill(&self, index: usize, out: &mut [f32]) {
-        out.copy_from_slice(&self.images[index]);
+        out.copy_from_slice(&self.pixels[index]);
     }
 }
 
@@ -109,7 +109,7 @@ impl Trial {
         let indices: Vec<u32> = (0..images.len() as u32).collect();
         let ones = vec![1.0; self.factors(0).len()];
         let mut logits = Vec::new();
-        for image in &images.images {
+        for image in &images.pixels {
             logits.extend(network::logits(network, &wide, &widen(image), &ones));
         }
         assert_close(&executor.logits(params, images, &indices).unwrap(), &logits, *tolerance);
@@ -120,7 +120,7 @@ impl Trial {
         for unit in units {
             let mut sum = vec![0.0; params.len()];
             for image in unit {
-                let (pixels, label) = (&images.images[*image as usize], images.label(*image as usize));
+                let (pixels, label) = (&images.pixels[*image as usize], images.label(*image as usize));
                 let factors = self.factors(position);
                 let found = network::gradient(network, &wide, &widen(pixels), label as usize, &factors);
                 position += 1;
@@ -239,7 +239,7 @@ fn plain_gradients_agree_with_finite_differences() {
         }
         let network = model.build().unwrap();
         let mut params = widen(&parameters(&network, 3));
-        let image = widen(&Images::random(input, 2, 1, 4).images[0]);
+        let image = widen(&Images::random(input, 2, 1, 4).pixels[0]);
         let nodes = network.nodes();
         let ones = vec![1.0; nodes[nodes.len() - 2].shape.len()];
         let found = network::gradient(&network, &params, &image, 1, &ones).values;
@@ -321,8 +321,8 @@ fn units_that_are_not_finite_contribute_nothing() {
     let good = Batch::of_units([&[0u32][..], &[2, 3][..], &[5][..]]).unwrap();
     let mixed = Batch::of_units([&[0u32][..], &[1, 4][..], &[2, 3][..], &[6][..], &[5][..]]).unwrap();
     for poison in [f32::NAN, f32::INFINITY, f32::MAX] {
-        images.images[4][17] = poison;
-        images.images[6].fill(poison);
+        images.pixels[4][17] = poison;
+        images.pixels[6].fill(poison);
         for micro_batch in [1, 2, 64] {
             let options = PerformanceOptions { micro_batch: NonZeroUsize::new(micro_batch) };
             let executor = Executor::new(Arc::clone(&network), options);
@@ -368,7 +368,7 @@ fn what_does_not_fit_is_an_error() {
     );
     let beyond = Batch::of_images(vec![3, 12]);
     assert_eq!(sum(&params, &images, &beyond, &all), Err(NnError::ImageIndex { index: 12, len: 12 }));
-    let labels = Images { classes: 3, images: images.images.clone(), ..images };
+    let labels = Images { classes: 3, pixels: images.pixels.clone(), ..images };
     let wrong = sum(&params, &labels, &Batch::of_images(vec![2]), &all);
     assert_eq!(wrong, Err(NnError::Label { image: 2, label: 2, classes: 2 }));
     let foreign = spec(Architecture::ResNet18, other).build().unwrap();

@@ -144,8 +144,9 @@ impl Plan {
         let floats = self.slots.iter().sum::<usize>()
             + kept.map(|layer| layer.shape.packed_len()).sum::<usize>()
             + self.norms.iter().map(|norm| GroupNorm::statistics_len(norm.channels)).sum::<usize>()
+            + self.pools.iter().map(|pool| pool.len).sum::<usize>()
             + self.small_len;
-        4 * floats + self.pools.iter().map(|pool| pool.len).sum::<usize>()
+        4 * floats
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) struct Affine {
 pub(super) struct Workspace {
     pub(super) slots: Vec<Vec<f32>>,
     pub(super) statistics: Vec<Vec<f32>>,
-    pub(super) winners: Vec<Vec<u8>>,
+    pub(super) winners: Vec<Vec<f32>>,
     /// Dropout's factors, `[image, feature]`.
     pub(super) factors: Vec<f32>,
     /// Per-unit gradients of the layers that keep them.
@@ -46,10 +46,7 @@ impl Workspace {
         resize_each(&mut self.slots, plan.slots.iter().map(|size| size * images));
         let statistics = plan.norms.iter().map(|norm| images * GroupNorm::statistics_len(norm.channels));
         resize_each(&mut self.statistics, statistics);
-        self.winners.resize_with(plan.pools.len(), Vec::new);
-        for (winners, pool) in self.winners.iter_mut().zip(&plan.pools) {
-            winners.resize(pool.len * images, 0);
-        }
+        resize_each(&mut self.winners, plan.pools.iter().map(|pool| pool.len * images));
         self.factors.resize(plan.features * images, 0.0);
         let kept = plan.layers.iter().map(|layer| match layer.method {
             Method::Instantiate => layer.shape.packed_len() * images,

@@ -26,6 +26,7 @@ struct Scratch {
     places: [Vec<usize>; 2],
     grams: [Vec<f32>; 2],
     block: Vec<f32>,
+    gradient: Vec<f32>,
 }
 
 thread_local! {
@@ -50,13 +51,21 @@ impl OuterSum {
         }
         units.par_iter().zip(norms).for_each(|(unit, norm)| {
             SCRATCH.with_borrow_mut(|scratch| {
-                *norm += pulp::Arch::new().dispatch(Unit {
-                    of: self,
-                    images: unit.clone(),
-                    source,
-                    output,
-                    scratch,
-                });
+                // Gram matrices grow with the square of the positions, the gradient does not: a unit of
+                // many images is cheaper, and smaller in memory, the direct way.
+                let positions = unit.len() * self.rows * self.columns;
+                let depth = self.tap_rows * self.run;
+                *norm += if positions * (depth + self.width) > 2 * self.len() {
+                    self.squared_norm(unit, source, output, &mut scratch.gradient)
+                } else {
+                    pulp::Arch::new().dispatch(Unit {
+                        of: self,
+                        images: unit.clone(),
+                        source,
+                        output,
+                        scratch,
+                    })
+                };
             });
         });
     }
@@ -76,7 +85,7 @@ impl WithSimd for Unit<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> f64 {
         let Self { of, images, source, output, scratch } = self;
-        let Scratch { places, grams, block } = scratch;
+        let Scratch { places, grams, block, .. } = scratch;
         for (places, grid) in places.iter_mut().zip([&of.source, &of.output]) {
             list_places(places, grid, of, &images);
         }

@@ -116,6 +116,24 @@ impl OuterSum {
         }
     }
 
+    /// Squared norm of the gradient over `images`, computed in `scratch` on the calling thread.
+    pub(super) fn squared_norm(
+        &self,
+        images: &Range<usize>,
+        source: &[f32],
+        output: &[f32],
+        scratch: &mut Vec<f32>,
+    ) -> f64 {
+        self.check(images, source, output);
+        scratch.resize(self.len(), 0.0);
+        let gradient = Shared::of(scratch);
+        for (tap, rows) in self.parts() {
+            let part = Part { tap, rows, panel: None, images: images.clone() };
+            pulp::Arch::new().dispatch(Task { of: self, part, source, output, gradient, fresh: true });
+        }
+        super::vector::squared_norm(scratch)
+    }
+
     /// Runs of taps of moderate size: `(tap row, range within the run)`.
     fn parts(&self) -> Vec<(usize, Range<usize>)> {
         let mut parts = Vec::new();

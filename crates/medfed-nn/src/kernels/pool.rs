@@ -4,7 +4,7 @@
 
 use super::{LANES, Map};
 use crate::network::Window;
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 /// Rows of taps of a window that lie inside a map of `size` rows, for the window at `position`.
@@ -15,57 +15,64 @@ fn inside(window: &Window, axis: usize, position: usize, size: usize) -> std::op
     padding.saturating_sub(start)..window.kernel[axis].min(size + padding - start)
 }
 
-/// Writes the maximum over each window of `x` into `y`, and which tap won into `winners`
-/// (`pixels · channels` bytes per image).
+/// Writes the maximum over each window of `x` into `y`, and the number of the tap that won into `winners`
+/// (`pixels · channels` floats per image).
 pub(crate) fn max_forward(
     images: usize,
     window: Window,
     x: (&[f32], Map),
     y: (&mut [f32], Map),
-    winners: &mut [u8],
+    winners: &mut [f32],
 ) {
     let (map_x, map_y) = (x.1, y.1);
     let per_image = map_y.pixels() * map_y.channels;
-    y.0.par_chunks_mut(map_y.image())
-        .zip(winners.par_chunks_mut(per_image))
-        .take(images)
-        .enumerate()
-        .for_each(|(image, (y, winners))| {
-            map_y.clear_halo(y);
-            let x = &x.0[image * map_x.image()..(image + 1) * map_x.image()];
-            Arch::new().dispatch(
-                #[inline(always)]
-                || max_image(&window, x, map_x, y, map_y, winners),
-            );
-        });
+    let parts = y.0.par_chunks_mut(map_y.image()).zip(winners.par_chunks_mut(per_image));
+    parts.take(images).enumerate().for_each(|(image, (y, winners))| {
+        map_y.clear_halo(y);
+        let x = &x.0[image * map_x.image()..(image + 1) * map_x.image()];
+        Arch::new().dispatch(MaxForward { window, x, map_x, y, map_y, winners });
+    });
 }
 
-#[inline(always)]
-fn max_image(window: &Window, x: &[f32], map_x: Map, y: &mut [f32], map_y: Map, winners: &mut [u8]) {
-    for row in 0..map_y.height {
-        let taps_row = inside(window, 0, row, map_x.height);
-        for column in 0..map_y.width {
-            let taps_column = inside(window, 1, column, map_x.width);
-            let out = map_y.first() + row * map_y.row() + column * map_y.pitch;
-            let winner = (row * map_y.width + column) * map_y.channels;
-            for first in (0..map_y.channels).step_by(LANES) {
-                let (mut best, mut which) = ([f32::NEG_INFINITY; LANES], [0u32; LANES]);
-                for i in taps_row.clone() {
-                    for j in taps_column.clone() {
-                        let at = place(window, map_x, [row, column], [i, j]) + first;
-                        let values: &[f32; LANES] = x[at..at + LANES].try_into().expect("LANES floats");
-                        let tap = (i * window.kernel[1] + j) as u32;
-                        for lane in 0..LANES {
-                            // Not "greater", so that NaN wins.
-                            let keep = values[lane] <= best[lane];
-                            best[lane] = if keep { best[lane] } else { values[lane] };
-                            which[lane] = if keep { which[lane] } else { tap };
+struct MaxForward<'a> {
+    window: Window,
+    x: &'a [f32],
+    map_x: Map,
+    y: &'a mut [f32],
+    map_y: Map,
+    winners: &'a mut [f32],
+}
+
+impl WithSimd for MaxForward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { window, x, map_x, y, map_y, winners } = self;
+        for row in 0..map_y.height {
+            let taps_row = inside(&window, 0, row, map_x.height);
+            for column in 0..map_y.width {
+                let taps_column = inside(&window, 1, column, map_x.width);
+                let out = map_y.first() + row * map_y.row() + column * map_y.pitch;
+                let y = S::as_mut_simd_f32s(&mut y[out..out + map_y.channels]).0;
+                let winner = (row * map_y.width + column) * map_y.channels;
+                let winners = S::as_mut_simd_f32s(&mut winners[winner..winner + map_y.channels]).0;
+                for (v, (y, winner)) in y.iter_mut().zip(winners).enumerate() {
+                    let mut best = simd.splat_f32s(f32::NEG_INFINITY);
+                    let mut which = simd.splat_f32s(0.0);
+                    for i in taps_row.clone() {
+                        for j in taps_column.clone() {
+                            let at = place(&window, map_x, [row, column], [i, j]) + v * S::F32_LANES;
+                            let value = S::as_simd_f32s(&x[at..at + S::F32_LANES]).0[0];
+                            let tap = simd.splat_f32s((i * window.kernel[1] + j) as f32);
+                            // "Not less or equal" and not "greater", so that NaN wins.
+                            let keep = simd.less_than_or_equal_f32s(value, best);
+                            best = simd.select_f32s(keep, best, value);
+                            which = simd.select_f32s(keep, which, tap);
                         }
                     }
-                }
-                y[out + first..out + first + LANES].copy_from_slice(&best);
-                for lane in 0..LANES {
-                    winners[winner + first + lane] = which[lane] as u8;
+                    *y = best;
+                    *winner = which;
                 }
             }
         }
@@ -85,7 +92,7 @@ pub(crate) fn max_backward(
     images: usize,
     window: Window,
     dy: (&[f32], Map),
-    winners: &[u8],
+    winners: &[f32],
     dx: (&mut [f32], Map),
     add: bool,
 ) {
@@ -94,56 +101,51 @@ pub(crate) fn max_backward(
     dx.0.par_chunks_mut(map_x.image()).take(images).enumerate().for_each(|(image, dx)| {
         let dy = &dy.0[image * map_y.image()..(image + 1) * map_y.image()];
         let winners = &winners[image * per_image..(image + 1) * per_image];
-        Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                if window.stride == window.kernel && window.padding == [0, 0] && !add {
-                    // Each pixel belongs to one window at most: what windows cover is written at once.
-                    map_x.clear_halo(dx);
-                    clear_beyond(
-                        dx,
-                        map_x,
-                        [0, 1].map(|i| window.kernel[i] * [map_y.height, map_y.width][i]),
-                    );
-                    max_image_backward::<false>(&window, dy, map_y, winners, dx, map_x);
-                    return;
-                }
-                if !add {
-                    clear(dx, map_x);
-                }
-                max_image_backward::<true>(&window, dy, map_y, winners, dx, map_x);
-            },
-        );
+        // Windows that do not overlap: what they cover is written at once.
+        let apart = window.stride == window.kernel && window.padding == [0, 0] && !add;
+        if apart {
+            map_x.clear_halo(dx);
+            clear_beyond(dx, map_x, [0, 1].map(|i| window.kernel[i] * [map_y.height, map_y.width][i]));
+        } else if !add {
+            clear(dx, map_x);
+        }
+        Arch::new().dispatch(MaxBackward { window, dy, map_y, winners, dx, map_x, add: !apart });
     });
 }
 
-#[inline(always)]
-fn max_image_backward<const ADD: bool>(
-    window: &Window,
-    dy: &[f32],
+struct MaxBackward<'a> {
+    window: Window,
+    dy: &'a [f32],
     map_y: Map,
-    winners: &[u8],
-    dx: &mut [f32],
+    winners: &'a [f32],
+    dx: &'a mut [f32],
     map_x: Map,
-) {
-    for row in 0..map_y.height {
-        let taps_row = inside(window, 0, row, map_x.height);
-        for column in 0..map_y.width {
-            let taps_column = inside(window, 1, column, map_x.width);
-            let from = map_y.first() + row * map_y.row() + column * map_y.pitch;
-            let winner = (row * map_y.width + column) * map_y.channels;
-            for first in (0..map_y.channels).step_by(LANES) {
-                let g: &[f32; LANES] = dy[from + first..][..LANES].try_into().expect("LANES floats");
-                let which: &[u8; LANES] = winners[winner + first..][..LANES].try_into().expect("LANES bytes");
+    add: bool,
+}
+
+impl WithSimd for MaxBackward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { window, dy, map_y, winners, dx, map_x, add } = self;
+        let zero = simd.splat_f32s(0.0);
+        for row in 0..map_y.height {
+            let taps_row = inside(&window, 0, row, map_x.height);
+            for column in 0..map_y.width {
+                let taps_column = inside(&window, 1, column, map_x.width);
+                let from = map_y.first() + row * map_y.row() + column * map_y.pitch;
+                let dy = S::as_simd_f32s(&dy[from..from + map_y.channels]).0;
+                let winner = (row * map_y.width + column) * map_y.channels;
+                let winners = S::as_simd_f32s(&winners[winner..winner + map_y.channels]).0;
                 for i in taps_row.clone() {
                     for j in taps_column.clone() {
-                        let at = place(window, map_x, [row, column], [i, j]) + first;
-                        let out: &mut [f32; LANES] =
-                            (&mut dx[at..at + LANES]).try_into().expect("LANES floats");
-                        let tap = (i * window.kernel[1] + j) as u8;
-                        for lane in 0..LANES {
-                            let passed = if which[lane] == tap { g[lane] } else { 0.0 };
-                            out[lane] = if ADD { out[lane] + passed } else { passed };
+                        let at = place(&window, map_x, [row, column], [i, j]);
+                        let out = S::as_mut_simd_f32s(&mut dx[at..at + map_x.channels]).0;
+                        let tap = simd.splat_f32s((i * window.kernel[1] + j) as f32);
+                        for ((out, g), winner) in out.iter_mut().zip(dy).zip(winners) {
+                            let passed = simd.select_f32s(simd.equal_f32s(*winner, tap), *g, zero);
+                            *out = if add { simd.add_f32s(*out, passed) } else { passed };
                         }
                     }
                 }

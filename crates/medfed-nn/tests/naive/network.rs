@@ -161,7 +161,9 @@ pub(crate) fn gradient(
             Op::AvgPool { window } => {
                 let (from, shape) = source.unwrap();
                 for (t, g) in taps(window, shape, node.shape).zip(&g) {
-                    t.iter().for_each(|i| grads[from][*i] += g / t.len() as f64);
+                    for i in &t {
+                        grads[from][*i] += g / t.len() as f64;
+                    }
                 }
             }
             Op::Linear { weight, bias } => {
