@@ -51,7 +51,7 @@ pub struct Outcome {
     pub parameters: Arc<Vec<f32>>,
     /// Its round.
     pub best_round: Option<u32>,
-    /// Its performance on the test set; nothing without test images.
+    /// Its performance on the test set; nothing without test images, and before the first round.
     pub test: Option<Performance>,
     /// What each hospital has spent, by its own ledger.
     pub spent: Vec<(SiteId, Option<PrivacySpent>)>,
@@ -175,7 +175,11 @@ impl<S: LedgerStorage + Send> Simulation<S> {
             reason,
             reports: coordinator.reports().to_vec(),
             best_round: best.map(|best| best.round),
-            test: evaluate(&executor, &parameters, &*test.source, &test.images)?,
+            // Before the first round there is no model whose performance would mean anything.
+            test: match best {
+                Some(_) => evaluate(&executor, &parameters, &*test.source, &test.images)?,
+                None => None,
+            },
             parameters,
             spent: sites
                 .iter()
