@@ -80,7 +80,20 @@ impl Grant {
 ///
 /// Its batch and its noise are functions of the site's key and of what was paid for: plan, round, steps
 /// and inputs. A step that is repeated after a crash gives the same bits and nothing new leaks, and two
-/// different sums never meet the same noise. Only a [`Grant`] makes one.
+/// different sums never meet the same noise. Only a [`Grant`] makes one, and
+/// [`DpPlan::add_noise`](crate::DpPlan::add_noise) uses it up:
+///
+/// ```compile_fail,E0382
+/// # use medfed_dp::{DpError, DpPlan, NoisedSum, PaidStep};
+/// fn twice(
+///     plan: &DpPlan,
+///     step: PaidStep,
+///     [one, two]: [medfed_nn::ClippedSum; 2],
+///     site: &medfed_types::SecretKey,
+/// ) -> Result<(NoisedSum, NoisedSum), DpError> {
+///     Ok((plan.add_noise(one, step, site)?, plan.add_noise(two, step, site)?))
+/// }
+/// ```
 ///
 /// ```compile_fail,E0451
 /// fn unpaid(paid: &medfed_dp::PaidStep) -> medfed_dp::PaidStep {
@@ -109,6 +122,13 @@ impl PaidStep {
     /// The generator for the step's Poisson sample.
     pub fn sampling(&self, site: &SecretKey) -> SecretRng {
         self.key(site).generator("poisson sample", &[])
+    }
+
+    /// The key of the step's dropout. Secret, because masks follow the places of images in the batch: if
+    /// they were known, one unit more would change the gradients of the units behind it.
+    #[must_use]
+    pub fn dropout(&self, site: &SecretKey) -> SecretKey {
+        self.key(site).subkey("dropout", &[])
     }
 
     /// The step's own key.

@@ -94,15 +94,11 @@ impl NoisedSum {
 impl DpPlan {
     /// Adds the plan's noise to a sum.
     ///
-    /// `site` is the hospital's own key; the noise is a function of it and of the paid step. Refused
-    /// are a sum that was clipped to another norm than the plan's, a step paid for under another plan, and
-    /// a sum with a value that is not finite.
-    pub fn add_noise(
-        &self,
-        sum: ClippedSum,
-        step: &PaidStep,
-        site: &SecretKey,
-    ) -> Result<NoisedSum, DpError> {
+    /// `site` is the hospital's own key; the noise is a function of it and of the paid step, which is used
+    /// up. Refused are a sum that was clipped to another norm than the plan's, a step paid for under
+    /// another plan, and a sum with a value that is not finite.
+    #[expect(clippy::needless_pass_by_value, reason = "a step pays for one sum")]
+    pub fn add_noise(&self, sum: ClippedSum, step: PaidStep, site: &SecretKey) -> Result<NoisedSum, DpError> {
         let terms = self.terms();
         let found = sum.clip();
         if found != terms.clip {

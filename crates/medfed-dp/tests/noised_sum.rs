@@ -99,7 +99,7 @@ fn noise_of_the_announced_size_is_added_also_to_an_empty_batch() {
         for images in [vec![], vec![0, 3, 4]] {
             let sum = clipped(images, 0.5);
             let before = sum.values().to_vec();
-            let noised = plan.add_noise(sum, &grant.step(0).unwrap(), &key).unwrap();
+            let noised = plan.add_noise(sum, grant.step(0).unwrap(), &key).unwrap();
             assert!(noised.is_private());
             let n = before.len();
             let pairs = noised.values().iter().zip(&before);
@@ -119,7 +119,7 @@ fn a_step_repeats_its_noise_and_no_other_step_shares_it() {
         let plan = plan(secure_mode, 0.5, 2.0);
         let grant = grant(&plan);
         let noised =
-            |step, key| plan.add_noise(clipped(vec![1, 2], 0.5), &grant.step(step).unwrap(), key).unwrap();
+            |step, key| plan.add_noise(clipped(vec![1, 2], 0.5), grant.step(step).unwrap(), key).unwrap();
         assert_eq!(noised(1, &north), noised(1, &north));
         assert_ne!(noised(1, &north), noised(2, &north));
         assert_ne!(noised(1, &north), noised(1, &south));
@@ -131,11 +131,11 @@ fn a_sum_or_step_of_another_plan_is_refused() {
     let key = SecretKey::from_bytes([3; 32]);
     let ours = plan(false, 0.5, 2.0);
     let grant = grant(&ours);
-    let other_clip = ours.add_noise(clipped(vec![1], 0.6), &grant.step(0).unwrap(), &key);
+    let other_clip = ours.add_noise(clipped(vec![1], 0.6), grant.step(0).unwrap(), &key);
     assert!(matches!(other_clip, Err(DpError::ClipNorm { .. })), "{other_clip:?}");
     for other in [plan(false, 0.5, 2.1), plan(true, 0.5, 2.0), plan(false, 0.6, 2.0)] {
         let clip = other.terms().clip.get();
-        let refused = other.add_noise(clipped(vec![1], clip), &grant.step(0).unwrap(), &key);
+        let refused = other.add_noise(clipped(vec![1], clip), grant.step(0).unwrap(), &key);
         assert!(matches!(refused, Err(DpError::OtherTerms { round: RoundId(1) })), "{refused:?}");
     }
 }

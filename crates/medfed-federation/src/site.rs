@@ -43,7 +43,7 @@ pub struct LocalTraining {
     pub grad_clip_norm: Option<f64>,
     /// The parameters that move.
     pub trainable: Trainable,
-    /// Order of batches and dropout.
+    /// Order of batches and dropout, without privacy. A private step takes both from the hospital's key.
     pub seed: Seed,
     /// SHA-256 of the configuration: part of what a paid round is bound to.
     pub configuration: [u8; 32],

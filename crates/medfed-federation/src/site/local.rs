@@ -9,6 +9,7 @@ use medfed_data::ShuffledBatches;
 use medfed_dp::{
     DpError, ExpectedBatchSize, Grant, LedgerStorage, NoisedSum, RoundRequest, affordable_steps, danger,
 };
+use medfed_nn::DropoutStream;
 use medfed_types::{Batch, Cancel, RoundId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -150,14 +151,14 @@ impl<S: LedgerStorage> Site<S> {
             &batch,
             &self.training.trainable,
             plan.terms().clip,
-            self.dropout(work),
+            Some(DropoutStream::secret(paid.dropout(key))),
         )?;
         work.counts.loss_sum += sum.loss_sum();
         work.counts.images += batch.images().len() as u64;
         work.counts.units += sum.units() as u64;
         work.counts.clipped_units += sum.clipped_units() as u64;
         work.counts.non_finite_units += sum.non_finite_units() as u64;
-        Ok(plan.add_noise(sum, &paid, key)?)
+        Ok(plan.add_noise(sum, paid, key)?)
     }
 
     /// A step without privacy: the next batch of the epoch, its mean gradient.
@@ -189,11 +190,11 @@ impl<S: LedgerStorage> Site<S> {
             .unwrap_or_default()
     }
 
-    /// The step's dropout stream.
-    fn dropout(&self, work: &LocalWork) -> Option<medfed_nn::DropoutStream> {
+    /// The dropout stream of a step without privacy.
+    fn dropout(&self, work: &LocalWork) -> Option<DropoutStream> {
         let domain = format!("dropout {}", self.id);
         let numbers = [u64::from(work.round.0), work.counts.steps];
-        Some(medfed_nn::DropoutStream::new(self.training.seed, &domain, &numbers))
+        Some(DropoutStream::new(self.training.seed, &domain, &numbers))
     }
 
     /// The answer after the last step.
