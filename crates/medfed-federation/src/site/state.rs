@@ -24,6 +24,10 @@ struct PausedMeta {
     round: RoundId,
     counts: Counts,
     inputs: [u8; 32],
+    /// [`LocalTraining::configuration`](super::LocalTraining) of the steps done. The ledger compares
+    /// `inputs`, which are of the round's start; steps to come must follow the same settings and data, or
+    /// another sum would meet the round's noise.
+    configuration: [u8; 32],
 }
 
 impl<S: LedgerStorage> Site<S> {
@@ -40,7 +44,8 @@ impl<S: LedgerStorage> Site<S> {
         }
         let paused = self.paused.as_ref().map(|work| {
             blobs.insert(PARAMETERS.to_owned(), to_bytes(&work.parameters));
-            PausedMeta { round: work.round, counts: work.counts, inputs: work.inputs }
+            let configuration = self.training.configuration;
+            PausedMeta { round: work.round, counts: work.counts, inputs: work.inputs, configuration }
         });
         let meta = serde_json::to_value(Meta { paused }).expect("plain numbers are JSON");
         Snapshot { owner: self.owner(), meta, blobs }
@@ -56,7 +61,10 @@ impl<S: LedgerStorage> Site<S> {
             None => None,
         };
         self.paused = match meta.paused {
-            Some(PausedMeta { round, counts, inputs }) => {
+            Some(PausedMeta { configuration, .. }) if configuration != self.training.configuration => {
+                return Err(refuse("it stopped within a round under other settings or on other data".into()));
+            }
+            Some(PausedMeta { round, counts, inputs, .. }) => {
                 let bytes = snapshot.blobs.get(PARAMETERS).map(Vec::as_slice).unwrap_or_default();
                 let parameters = from_bytes(bytes, len)
                     .ok_or_else(|| refuse("its parameters do not fit the model".into()))?;
