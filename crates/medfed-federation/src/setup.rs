@@ -156,6 +156,9 @@ impl Hospital {
             (true, section::PrivacyUnit::Patient) => UnitKind::Patient,
             _ => UnitKind::Image,
         };
+        if kind == UnitKind::Patient {
+            require_patients(dataset, site)?;
+        }
         let train = Units::new(dataset, &site.train, kind);
         let batch_size = config.training.batch_size as usize;
         let rate = sampling_rate(config, train.len())?;
@@ -192,6 +195,21 @@ impl Hospital {
             SiteImages { source: Arc::clone(dataset) as _, train, validation: site.validation.clone() };
         Ok(Self { id: site.id.clone(), images, training, plan })
     }
+}
+
+/// Refuses to promise protection per patient where no image has a patient: each image would count as one.
+fn require_patients(dataset: &Dataset, site: &SiteData) -> Result<(), FederationError> {
+    let scans = dataset.scans();
+    if site.train.iter().any(|index| scans[*index as usize].patient.is_some()) {
+        return Ok(());
+    }
+    Err(FederationError::Setting {
+        key: "privacy.unit",
+        problem: format!(
+            "no training image of {} has a patient identifier, so `patient` would protect single images; name the column with data.columns.patient_id, or take `image`",
+            site.id
+        ),
+    })
 }
 
 /// The hospital's plan over `total` steps on `units` units.

@@ -1,15 +1,17 @@
 //! Whole federations on small synthetic radiographs: interruption, crash, threads, budgets.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use medfed_config::{Config, Override};
 use medfed_data::synthetic::{SyntheticOptions, generate};
-use medfed_data::{Dataset, SitePlan, SiteRequest, Sites, SplitKind, split_sites};
+use medfed_data::{Dataset, DatasetParts, SitePlan, SiteRequest, Sites, SplitKind, split_sites};
 use medfed_dp::{Ledger, LedgerStorage};
 use medfed_federation::report::{RoundReport, RunStatus, SiteStatus};
 use medfed_federation::{
     FederationError, Journal, Observer, Outcome, Progress, Setup, Silent, Simulation, Snapshot,
 };
 use medfed_types::random::danger;
-use medfed_types::{Cancel, RunId, Seed, SiteId};
+use medfed_types::{Cancel, ImageSource, RunId, Seed, SiteId};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -116,10 +118,15 @@ impl Journal for Memory {
 }
 
 fn simulation(config: &Config, disk: &Disk) -> Simulation<DiskLedger> {
+    on_data(config, disk, SEED, [0; 32])
+}
+
+/// A simulation whose public seed is `seed` and whose data have the digest `data`; keys are the same.
+fn on_data(config: &Config, disk: &Disk, seed: Seed, data: [u8; 32]) -> Simulation<DiskLedger> {
     let (dataset, sites) = &*DATA;
-    let setup = Setup::new(config, dataset, sites, SEED, [0; 32]).unwrap();
-    let parameters = setup.initial_parameters();
-    setup
+    let parameters = Setup::new(config, dataset, sites, SEED, data).unwrap().initial_parameters();
+    Setup::new(config, dataset, sites, seed, data)
+        .unwrap()
         .simulation(parameters, |site| {
             let storage = DiskLedger(disk.clone(), site.clone());
             let run = RunId::try_from("run").unwrap();
@@ -285,4 +292,66 @@ fn state_of_another_model_is_refused() {
     let error =
         simulation(&other, &Disk::default()).restore(&memory.state, memory.reports.clone()).unwrap_err();
     assert!(matches!(error, FederationError::Saved { .. }), "{error}");
+}
+
+/// Masks of dropout follow the places of images in a batch. If a public seed decided them, one unit more
+/// would change everyone else's gradients, and the sum would move by more than the clipping norm.
+#[test]
+fn nothing_public_decides_a_private_step() {
+    let run = |config: &Config, seed| {
+        on_data(config, &Disk::default(), seed, [0; 32])
+            .run(&mut Memory::default(), &Silent, &Cancel::default())
+            .unwrap()
+    };
+    let strong = changed(&config(), &["model.dropout=0.5"]);
+    same(&run(&strong, Seed(6)), &run(&strong, SEED));
+    assert_ne!(run(&strong, SEED).parameters, whole(&config()).parameters);
+    let open = without_privacy();
+    assert_ne!(run(&open, Seed(6)).parameters, run(&open, SEED).parameters);
+}
+
+/// The noise of a paid round is fixed: steps to come under other settings or on other data would be other
+/// sums under it.
+#[test]
+fn a_paid_round_goes_on_under_the_same_settings_and_data_only() {
+    let (disk, mut memory, cancel) = (Disk::default(), Memory::default(), Cancel::default());
+    let observer = StopAfter(AtomicU64::new(5), cancel.clone());
+    simulation(&config(), &disk).run(&mut memory, &observer, &cancel).unwrap();
+    let restore = |config: &Config, data| {
+        on_data(config, &disk, SEED, data).restore(&memory.state, memory.reports.clone())
+    };
+    restore(&config(), [0; 32]).unwrap();
+    let faster = changed(&config(), &["training.learning_rate=0.2"]);
+    for refused in [restore(&config(), [1; 32]), restore(&faster, [0; 32])] {
+        assert!(matches!(refused, Err(FederationError::Saved { .. })), "{refused:?}");
+    }
+}
+
+#[test]
+fn patients_are_protected_only_where_they_are_known() {
+    let (dataset, sites) = &*DATA;
+    let config = changed(&config(), &["privacy.unit=patient"]);
+    let setup = Setup::new(&config, dataset, sites, SEED, [0; 32]).unwrap();
+    for hospital in setup.hospitals() {
+        let train = &hospital.images.train;
+        assert!(train.len() < train.images().len(), "{}", hospital.id);
+        let terms = hospital.plan.as_ref().unwrap().terms();
+        assert!((terms.rate.get() * train.len() as f64 - 8.0).abs() < 1e-9);
+    }
+    let mut scans = dataset.scans().to_vec();
+    for scan in &mut scans {
+        scan.patient = None;
+    }
+    let shape = dataset.shape();
+    let anonymous = Dataset::new(DatasetParts {
+        name: "anonymous".into(),
+        shape,
+        classes: dataset.classes().to_vec(),
+        pixels: (0..scans.len()).flat_map(|image| dataset.pixels(image).to_vec()).collect(),
+        scans,
+        attributes: Vec::new(),
+        warnings: Vec::new(),
+    });
+    let refused = Setup::new(&config, &Arc::new(anonymous.unwrap()), sites, SEED, [0; 32]);
+    assert!(matches!(refused, Err(FederationError::Setting { key: "privacy.unit", .. })), "{refused:?}");
 }
