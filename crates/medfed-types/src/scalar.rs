@@ -87,7 +87,8 @@ impl Epsilon {
     /// For people: rounded *up* to `digits` decimals, so that print never understates.
     pub fn rounded_up(self, digits: u32) -> f64 {
         let scale = 10f64.powi(digits.cast_signed());
-        (self.0 * scale - 1e-9).ceil() / scale
+        // Zero comes out of the ceiling as -0, which print would show.
+        (self.0 * scale - 1e-9).ceil().abs() / scale
     }
 }
 
@@ -115,5 +116,6 @@ mod tests {
     fn epsilon_is_rounded_up() {
         assert_eq!(Epsilon::new(1.2301).unwrap().rounded_up(2), 1.24);
         assert_eq!(Epsilon::new(1.23).unwrap().rounded_up(2), 1.23);
+        assert_eq!(Epsilon::ZERO.rounded_up(2).to_string(), "0");
     }
 }
