@@ -32,6 +32,7 @@ struct BestMeta {
 
 impl Coordinator {
     /// Everything that a restart needs besides the reports of the rounds done.
+    #[expect(clippy::missing_panics_doc, reason = "the invariant holds for every state")]
     pub fn snapshot(&self) -> Snapshot {
         let mut blobs = BTreeMap::from([(GLOBAL.to_owned(), to_bytes(&self.global))]);
         if let Some(average) = &self.average {

@@ -43,6 +43,7 @@ impl<S: LedgerStorage> Site<S> {
     /// With privacy the round's steps are paid for before the first of them; a round that is paid for
     /// already (after a crash or an interruption) is not paid for again and repeats the same bits.
     /// Stops between two steps when `cancel` says so; calling again with the same request continues.
+    #[expect(clippy::missing_panics_doc, reason = "the invariant holds for every site")]
     pub fn train(
         &mut self,
         request: &TrainRequest,
@@ -169,7 +170,7 @@ impl<S: LedgerStorage> Site<S> {
             &*self.images.source,
             &batch,
             &self.training.trainable,
-            self.dropout(work),
+            Some(self.dropout(work)),
         )?;
         work.counts.loss_sum += sum.loss_sum();
         work.counts.images += sum.images() as u64;
@@ -191,10 +192,10 @@ impl<S: LedgerStorage> Site<S> {
     }
 
     /// The dropout stream of a step without privacy.
-    fn dropout(&self, work: &LocalWork) -> Option<DropoutStream> {
+    fn dropout(&self, work: &LocalWork) -> DropoutStream {
         let domain = format!("dropout {}", self.id);
         let numbers = [u64::from(work.round.0), work.counts.steps];
-        Some(DropoutStream::new(self.training.seed, &domain, &numbers))
+        DropoutStream::new(self.training.seed, &domain, &numbers)
     }
 
     /// The answer after the last step.
@@ -242,7 +243,9 @@ fn clip_to(gradient: &mut [f32], limit: f64) {
     let norm = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
     if norm > limit {
         let scale = limit / norm;
-        gradient.iter_mut().for_each(|g| *g = (f64::from(*g) * scale) as f32);
+        for value in gradient {
+            *value = (f64::from(*value) * scale) as f32;
+        }
     }
 }
 

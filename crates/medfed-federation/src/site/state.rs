@@ -37,6 +37,7 @@ impl<S: LedgerStorage> Site<S> {
     }
 
     /// Everything that a restart needs.
+    #[expect(clippy::missing_panics_doc, reason = "the invariant holds for every state")]
     pub fn snapshot(&self) -> Snapshot {
         let mut blobs = BTreeMap::new();
         if let Some(optimizer) = &self.optimizer {
