@@ -239,25 +239,36 @@ impl<S: LedgerStorage> Ledger<S> {
     /// Reads everything from the storage and replays it.
     fn reload(&mut self) -> Result<(), DpError> {
         let records = self.storage.records().map_err(storage)?;
-        let mut entries: Vec<Entry> = Vec::with_capacity(records.len());
-        let mut history = History::default();
-        let mut head = entry::genesis(&self.run, &self.site);
-        for (position, record) in records.iter().enumerate() {
-            let refused = |problem| DpError::LedgerEntry { site: self.site.clone(), position, problem };
-            let entry = Entry::decode(record).map_err(refused)?;
-            if entry.previous != head {
-                return Err(refused(EntryProblem::Chain));
-            }
-            if entries.last().is_some_and(|last| last.round >= entry.round) {
-                return Err(refused(EntryProblem::RoundOrder));
-            }
-            head = entry.digest;
-            history.push(entry.phase());
-            entries.push(entry);
-        }
-        (self.entries, self.history, self.unsure) = (entries, history, false);
+        self.entries = read(&self.run, &self.site, &records)?;
+        self.history = self.entries.iter().map(Entry::phase).collect();
+        self.unsure = false;
         Ok(())
     }
+}
+
+/// What a site has paid for in a run, by its ledger's records: for whoever reads a ledger without the
+/// right to write to it.
+pub fn replay(run: &RunId, site: &SiteId, records: &[Vec<u8>]) -> Result<History, DpError> {
+    Ok(read(run, site, records)?.iter().map(Entry::phase).collect())
+}
+
+/// Checks every record and that each continues the one before it.
+fn read(run: &RunId, site: &SiteId, records: &[Vec<u8>]) -> Result<Vec<Entry>, DpError> {
+    let mut entries: Vec<Entry> = Vec::with_capacity(records.len());
+    let mut head = entry::genesis(run, site);
+    for (position, record) in records.iter().enumerate() {
+        let refused = |problem| DpError::LedgerEntry { site: site.clone(), position, problem };
+        let entry = Entry::decode(record).map_err(refused)?;
+        if entry.previous != head {
+            return Err(refused(EntryProblem::Chain));
+        }
+        if entries.last().is_some_and(|last| last.round >= entry.round) {
+            return Err(refused(EntryProblem::RoundOrder));
+        }
+        head = entry.digest;
+        entries.push(entry);
+    }
+    Ok(entries)
 }
 
 fn grant(entry: &Entry) -> Grant {

@@ -15,6 +15,6 @@ pub mod plan;
 
 pub use accountant::{Accountant, History, Phase, Spent, affordable_steps, calibrate};
 pub use error::{DpError, EntryProblem};
-pub use ledger::{Grant, Ledger, LedgerStorage, PaidStep, RoundRequest};
+pub use ledger::{Grant, Ledger, LedgerStorage, PaidStep, RoundRequest, replay};
 pub use noise::NoisedSum;
 pub use plan::{DpPlan, ExpectedBatchSize, PlanTerms, PrivacyUnit};

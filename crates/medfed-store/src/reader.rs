@@ -5,7 +5,7 @@ use crate::files::{Files, ModelHash};
 use crate::progress::ProgressPart;
 use crate::record::{Event, Round, Run, RunStatus, SiteRound, Timestamp};
 use crate::schema;
-use medfed_types::{RoundId, RunId, Seed};
+use medfed_types::{RoundId, RunId, Seed, SiteId};
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, OpenFlags, Row};
 use serde_json::Value;
@@ -95,6 +95,22 @@ impl Reader {
                 report: self.json(row, 2, "site round")?,
             })
         })
+    }
+
+    /// The ledger records of a run, oldest first, by site in order of names.
+    pub fn ledgers(&self, run: &RunId) -> Result<Vec<(SiteId, Vec<Vec<u8>>)>, StoreError> {
+        let sql = "SELECT site, record FROM ledger WHERE run = ? ORDER BY site, position";
+        let rows = self.select(sql, [run.as_str()], |row| {
+            Ok((self.parsed::<SiteId>(row, 0)?, self.column::<Vec<u8>>(row, 1)?))
+        })?;
+        let mut ledgers: Vec<(SiteId, Vec<Vec<u8>>)> = Vec::new();
+        for (site, record) in rows {
+            match ledgers.last_mut().filter(|(last, _)| *last == site) {
+                Some((_, records)) => records.push(record),
+                None => ledgers.push((site, vec![record])),
+            }
+        }
+        Ok(ledgers)
     }
 
     /// The events of a run, oldest first.

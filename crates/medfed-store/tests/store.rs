@@ -216,6 +216,9 @@ fn ledger_records_keep_their_order_and_refuse_a_second_writer() {
     assert!(matches!(other.append(1, b"c"), Err(StoreError::LedgerPosition { position: 1, found: 2 })));
     assert!(matches!(other.append(5, b"c"), Err(StoreError::LedgerPosition { position: 5, found: 2 })));
     drop((north, other, south, store));
+    let ledgers = Store::read_only(dir.path()).unwrap().ledgers(&id("one")).unwrap();
+    let records = |bytes: &[&[u8; 1]]| bytes.iter().map(|record| record.to_vec()).collect::<Vec<_>>();
+    assert_eq!(ledgers, [(site("North"), records(&[b"a", b"b"])), (site("South"), records(&[b"s"]))]);
     let store = Store::open(dir.path()).unwrap();
     let mut north = store.ledger_storage(&id("one"), &site("North")).unwrap();
     assert_eq!(north.records().unwrap(), [b"a", b"b"]);

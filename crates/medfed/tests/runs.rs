@@ -1,8 +1,9 @@
 //! `medfed runs`: what it lists, and how it answers for what is not there.
 
 use assert_cmd::Command;
+use medfed_dp::{Accountant, DpPlan, ExpectedBatchSize, Ledger, PlanTerms, PrivacyUnit, RoundRequest};
 use medfed_store::{RunRecord, RunStatus, Store, Timestamp};
-use medfed_types::{RoundId, RunId, Seed};
+use medfed_types::{ClipNorm, Delta, Epsilon, NoiseMultiplier, RoundId, RunId, SamplingRate, Seed, SiteId};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -104,6 +105,56 @@ fn a_run_is_shown_with_its_rounds() {
     assert_eq!((code, &shown["config"]["model"]["name"]), (0, &json!("simple_cnn")));
     assert_eq!(shown["round_reports"][0]["auc"], json!(0.812_34));
     assert_eq!(shown["summary"]["test_auc"], json!(0.91));
+}
+
+/// A killed run has paid for the round after its newest report: ε is what its ledgers say.
+#[test]
+fn epsilon_of_a_killed_run_counts_the_round_without_a_report() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let store = Store::open(dir.path().join("results")).expect("an empty folder");
+    let run = id("20260301-090507-1f3a");
+    let privacy = json!({ "enabled": true, "delta": 1e-5, "accountant": "rdp" });
+    let record = RunRecord {
+        id: run.clone(),
+        name: "killed".to_owned(),
+        created: Timestamp(1_772_355_907_000),
+        config: json!({ "config": { "privacy": privacy } }),
+        seed: Seed(7),
+    };
+    store.create_run(&record).expect("it is new");
+    let delta = Delta::new(1e-5).expect("a delta");
+    let plan = DpPlan::new(PlanTerms {
+        unit: PrivacyUnit::Image,
+        clip: ClipNorm::new(1.0).expect("a norm"),
+        noise: NoiseMultiplier::new(1.0).expect("a noise multiplier"),
+        rate: SamplingRate::new(0.05).expect("a rate"),
+        expected_batch_size: ExpectedBatchSize::new(10.0).expect("a size"),
+        secure_mode: false,
+        delta,
+        accountant: Accountant::Rdp,
+        budget: Epsilon::new(8.0).expect("a budget"),
+    })
+    .expect("ordinary terms");
+    let mut spent = Vec::new();
+    for (name, rounds) in [("North", 2), ("South", 1)] {
+        let site = SiteId::try_from(name).expect("a name");
+        let storage = store.ledger_storage(&run, &site).expect("the run is there");
+        let mut ledger = Ledger::open(run.clone(), site, storage).expect("it is empty");
+        for round in 1..=rounds {
+            let steps = std::num::NonZeroU64::new(20).expect("20 is above 0");
+            let request = RoundRequest { round: RoundId(round), steps, inputs: [0; 32] };
+            ledger.reserve(&plan, request).expect("it fits");
+            spent.push(ledger.spent(delta).expect("it can be computed").rdp.get());
+        }
+    }
+    store
+        .append_round(&run, RoundId(1), &json!({ "round_num": 1, "epsilon_total": spent[0] }))
+        .expect("it is running");
+    drop(store);
+    assert!(spent[1] > spent[0] && spent[0] == spent[2]);
+    let (code, out, err) = runs(dir.path(), &["--json"]);
+    let listed: Value = serde_json::from_str(&out).expect("it is JSON");
+    assert_eq!((code, &listed[0]["epsilon"]), (0, &json!(spent[1])), "{err}");
 }
 
 #[test]

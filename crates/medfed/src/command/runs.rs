@@ -3,8 +3,9 @@
 use crate::failure::Failure;
 use crate::output::print;
 use crate::run::store_failure;
+use medfed_dp::Accountant;
 use medfed_store::{Reader, Round, Run, RunStatus, Store, StoreError};
-use medfed_types::{Epsilon, RunId};
+use medfed_types::{Delta, Epsilon, RunId};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -51,7 +52,7 @@ impl RunsCommand {
 struct Row<'a> {
     run: &'a Run,
     model: Option<&'a str>,
-    /// Nothing without privacy, and before the first round.
+    /// Nothing without privacy, and before the first round is paid for.
     epsilon: Option<f64>,
     test_auc: Option<f64>,
     private: bool,
@@ -67,10 +68,14 @@ impl<'a> Row<'a> {
             None => reader.rounds(&run.id).map_err(store_failure)?.pop(),
         };
         let newest = |key: &str| newest.as_ref().and_then(|round| round.report[key].as_f64());
+        let epsilon = match summary("final_epsilon") {
+            Some(epsilon) => Some(epsilon),
+            None => paid(reader, run)?.or_else(|| newest("epsilon_total")),
+        };
         Ok(Self {
             run,
             model: config["model"]["name"].as_str(),
-            epsilon: summary("final_epsilon").or_else(|| newest("epsilon_total")),
+            epsilon,
             test_auc: summary("test_auc").or_else(|| newest("test_auc")),
             private: config["privacy"]["enabled"].as_bool().unwrap_or(true),
         })
@@ -95,6 +100,23 @@ impl<'a> Row<'a> {
             "test_auc": self.test_auc,
         })
     }
+}
+
+/// The largest ε that a hospital's ledger says was paid for. A run that was killed has paid for a round
+/// that no report tells of.
+fn paid(reader: &Reader, run: &Run) -> Result<Option<f64>, Failure> {
+    let privacy = &configuration(run)["privacy"];
+    let delta = privacy["delta"].as_f64().and_then(|delta| Delta::new(delta).ok());
+    let accountant = privacy["accountant"].as_str().and_then(|name| name.parse::<Accountant>().ok());
+    let Some((delta, accountant)) = delta.zip(accountant) else { return Ok(None) };
+    let mut largest: Option<f64> = None;
+    for (site, records) in reader.ledgers(&run.id).map_err(store_failure)? {
+        let spent = medfed_dp::replay(&run.id, &site, &records)
+            .and_then(|history| accountant.epsilon(&history, delta))
+            .map_err(|error| Failure::user(error).hint("restore the results folder from a backup"))?;
+        largest = Some(largest.map_or(spent.get(), |other| other.max(spent.get())));
+    }
+    Ok(largest)
 }
 
 fn list(rows: &[Row<'_>]) -> String {
