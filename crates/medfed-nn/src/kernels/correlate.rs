@@ -9,8 +9,8 @@ use super::{LANES, Shared};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-/// Depth of a block of weights: 256 rows of 64 floats are 64 KiB.
-const DEPTH: usize = 256;
+/// Depth of a block of weights: 128 rows of 64 floats are 32 KiB.
+const DEPTH: usize = 128;
 /// Rows of one task, a multiple of every tile's height.
 const TASK_ROWS: usize = 240;
 /// Taller than any tile.
@@ -246,6 +246,65 @@ impl Task<'_> {
                     let out: [*mut f32; R] =
                         std::array::from_fn(|r| self.target.get().add(targets[i + r] + first));
                     tile::correlate::<S, V, R>(simd, begin, panel, block.runs, &x, &out, count - i);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every vector unit this machine has, on one panel of 16, which all of them pack alike.
+    #[test]
+    fn all_vector_units_agree_with_the_definition() {
+        let (rows, columns, run, tap_rows, width) = (5, 7, 6, 3, 16);
+        let source_row = (columns - 1) * 2 + run;
+        let value = |i: usize| (i as f32 * 0.37).sin();
+        let source: Vec<f32> = (0..2 * (rows + tap_rows) * source_row).map(value).collect();
+        let weights: Vec<f32> = (0..tap_rows * run * width).map(|i| value(i + 7)).collect();
+        let of = Correlation {
+            source: Grid { first: 0, image: (rows + tap_rows) * source_row, row: source_row, column: 2 },
+            target: Grid { first: 0, image: rows * columns * width, row: columns * width, column: width },
+            rows,
+            columns,
+            tap_rows,
+            tap_stride: source_row,
+            run,
+            width,
+        };
+        let positions = 2 * rows * columns;
+        let blocks = of.blocks();
+        let run_on = |with: &dyn Fn(Task<'_>)| {
+            let mut target = vec![1.0; positions * width];
+            with(Task {
+                of: &of,
+                blocks: &blocks,
+                weights: &weights,
+                start: Start::Accumulate,
+                source: &source,
+                target: Shared::of(&mut target),
+                panels: &[(0, width)],
+                positions: 0..positions,
+            });
+            target
+        };
+        let mut found = vec![run_on(&|task| task.with_simd(pulp::Scalar))];
+        found.push(run_on(&|task| pulp::Arch::new().dispatch(task)));
+        #[cfg(target_arch = "x86_64")]
+        if let Some(unit) = pulp::x86::V3::try_new() {
+            found.push(run_on(&|task| Simd::vectorize(unit, task)));
+        }
+        for target in found {
+            for position in 0..positions {
+                let (image, row, column) =
+                    (position / (rows * columns), position / columns % rows, position % columns);
+                let x = &source[of.source.at(image, row, column)..];
+                for c in 0..width {
+                    let term = |k: usize| x[k / run * source_row + k % run] * weights[k * width + c];
+                    let expected = 1.0 + (0..tap_rows * run).map(term).sum::<f32>();
+                    assert!((target[position * width + c] - expected).abs() < 1e-5);
                 }
             }
         }

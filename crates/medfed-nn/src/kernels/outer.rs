@@ -268,3 +268,68 @@ impl Task<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every vector unit this machine has: gradients, and both ways to their norms.
+    #[test]
+    fn all_vector_units_agree_with_the_definition() {
+        let (rows, columns, run, tap_rows, width, images) = (4, 5, 11, 2, 16, 2);
+        let source_row = columns - 1 + run;
+        let value = |i: usize| (i as f32 * 0.61).sin();
+        let source: Vec<f32> = (0..images * (rows + tap_rows) * source_row).map(value).collect();
+        let output: Vec<f32> = (0..images * rows * columns * width).map(|i| value(i + 3)).collect();
+        let of = OuterSum {
+            source: Grid { first: 0, image: (rows + tap_rows) * source_row, row: source_row, column: 1 },
+            output: Grid { first: 0, image: rows * columns * width, row: columns * width, column: width },
+            rows,
+            columns,
+            tap_rows,
+            tap_stride: source_row,
+            run,
+            width,
+        };
+        let mut expected = vec![0f64; of.len()];
+        for position in 0..images * rows * columns {
+            let (image, row, column) =
+                (position / (rows * columns), position / columns % rows, position % columns);
+            let x = &source[image * of.source.image + row * source_row + column..];
+            for (i, sum) in expected.iter_mut().enumerate() {
+                let (k, c) = (i / width, i % width);
+                let x = x[k / run * source_row + k % run];
+                *sum += f64::from(x) * f64::from(output[position * width + c]);
+            }
+        }
+        let run_on = |with: &dyn Fn(Task<'_>)| {
+            let mut gradient = vec![f32::NAN; of.len()];
+            for (tap, rows) in of.parts() {
+                let part = Part { tap, rows, panel: None, images: 0..images };
+                let gradient = Shared::of(&mut gradient);
+                with(Task { of: &of, part, source: &source, output: &output, gradient, fresh: true });
+            }
+            gradient
+        };
+        let mut found = vec![run_on(&|task| task.with_simd(pulp::Scalar))];
+        found.push(run_on(&|task| pulp::Arch::new().dispatch(task)));
+        #[cfg(target_arch = "x86_64")]
+        if let Some(unit) = pulp::x86::V3::try_new() {
+            found.push(run_on(&|task| Simd::vectorize(unit, task)));
+        }
+        for gradient in found {
+            for (found, expected) in gradient.iter().zip(&expected) {
+                assert!((f64::from(*found) - expected).abs() < 1e-4);
+            }
+        }
+        let squared: f64 = expected.iter().map(|g| g * g).sum();
+        let direct = of.squared_norm(&(0..images), &source, &output, &mut Vec::new());
+        assert!((direct / squared - 1.0).abs() < 1e-5, "{direct} {squared}");
+        for images in [0..1usize, 1..2] {
+            let mut ghost = [0.0];
+            of.ghost_norms(std::slice::from_ref(&images), &source, &output, &mut ghost);
+            let direct = of.squared_norm(&images, &source, &output, &mut Vec::new());
+            assert!((ghost[0] / direct - 1.0).abs() < 1e-4, "{} {direct}", ghost[0]);
+        }
+    }
+}

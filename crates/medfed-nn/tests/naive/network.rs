@@ -104,9 +104,8 @@ pub(crate) fn gradient(
     let total = log_sum(&logits);
     let mut values = vec![0.0; params.len()];
     let mut grads: Vec<Vec<f64>> = results.iter().map(|r| vec![0.0; r.len()]).collect();
-    let last = grads.last_mut().unwrap();
     for (class, z) in logits.iter().enumerate() {
-        last[class] = (z - total).exp() - f64::from(u8::from(class == label));
+        grads.last_mut().unwrap()[class] = (z - total).exp() - f64::from(u8::from(class == label));
     }
     for (id, node) in nodes.iter().enumerate().rev() {
         let g = grads[id].clone();
