@@ -201,3 +201,27 @@ fn peak_memory() -> Option<f64> {
     let kibibytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_modes_are_timed() {
+        for mode in [Mode::Plain, Mode::Private] {
+            let args = StepArgs {
+                model: Architecture::SimpleCnn,
+                pixels: 8,
+                batch: 2,
+                mode,
+                threads: None,
+                json: false,
+            };
+            let measured = args.measure().unwrap();
+            assert!((measured.ms_per_sample - measured.seconds_per_step / 2.0 * 1e3).abs() < 1e-9);
+            let mut text = Vec::new();
+            measured.describe(&mut text).unwrap();
+            assert!(String::from_utf8(text).unwrap().starts_with("simple_cnn 8x8, batch 2, p"));
+        }
+    }
+}
