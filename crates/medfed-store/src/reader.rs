@@ -9,6 +9,7 @@ use medfed_types::{RoundId, RunId, Seed, SiteId};
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, OpenFlags, Row};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -97,18 +98,15 @@ impl Reader {
         })
     }
 
-    /// The ledger records of a run, oldest first, by site in order of names.
-    pub fn ledgers(&self, run: &RunId) -> Result<Vec<(SiteId, Vec<Vec<u8>>)>, StoreError> {
+    /// The ledger records of a run by site, oldest first.
+    pub fn ledgers(&self, run: &RunId) -> Result<BTreeMap<SiteId, Vec<Vec<u8>>>, StoreError> {
         let sql = "SELECT site, record FROM ledger WHERE run = ? ORDER BY site, position";
         let rows = self.select(sql, [run.as_str()], |row| {
             Ok((self.parsed::<SiteId>(row, 0)?, self.column::<Vec<u8>>(row, 1)?))
         })?;
-        let mut ledgers: Vec<(SiteId, Vec<Vec<u8>>)> = Vec::new();
+        let mut ledgers: BTreeMap<SiteId, Vec<Vec<u8>>> = BTreeMap::new();
         for (site, record) in rows {
-            match ledgers.last_mut().filter(|(last, _)| *last == site) {
-                Some((_, records)) => records.push(record),
-                None => ledgers.push((site, vec![record])),
-            }
+            ledgers.entry(site).or_default().push(record);
         }
         Ok(ledgers)
     }

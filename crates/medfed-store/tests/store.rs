@@ -218,7 +218,8 @@ fn ledger_records_keep_their_order_and_refuse_a_second_writer() {
     drop((north, other, south, store));
     let ledgers = Store::read_only(dir.path()).unwrap().ledgers(&id("one")).unwrap();
     let records = |bytes: &[&[u8; 1]]| bytes.iter().map(|record| record.to_vec()).collect::<Vec<_>>();
-    assert_eq!(ledgers, [(site("North"), records(&[b"a", b"b"])), (site("South"), records(&[b"s"]))]);
+    let expected = [(site("North"), records(&[b"a", b"b"])), (site("South"), records(&[b"s"]))];
+    assert_eq!(ledgers, expected.into());
     let store = Store::open(dir.path()).unwrap();
     let mut north = store.ledger_storage(&id("one"), &site("North")).unwrap();
     assert_eq!(north.records().unwrap(), [b"a", b"b"]);
