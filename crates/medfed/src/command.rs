@@ -43,8 +43,8 @@ impl Command {
     /// Runs it.
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self {
-            Self::Demo(args) => demo::run(args),
-            Self::Simulate(args) => simulate::run(args),
+            Self::Demo(args) => demo::run(&args),
+            Self::Simulate(args) => simulate::run(&args),
             Self::Config(command) => command.run(),
             Self::Data(command) => command.run(),
             Self::Predict(command) => command.run(),

@@ -44,7 +44,7 @@ impl Failure {
     }
 
     /// The chain of causes, each sentence once: wrapping errors often repeat their cause.
-    pub(crate) fn causes(&self) -> Vec<String> {
+    fn causes(&self) -> Vec<String> {
         let mut causes: Vec<String> = Vec::new();
         for cause in self.error.chain().map(ToString::to_string) {
             if !causes.iter().any(|said| said.contains(&cause)) {
@@ -52,6 +52,13 @@ impl Failure {
             }
         }
         causes
+    }
+
+    /// Writes it to the run's log.
+    pub(crate) fn log(&self) {
+        let hint = self.hint.as_deref().map_or(String::new(), |hint| format!("; {hint}"));
+        let text = self.causes().join(": ") + &hint;
+        if self.code == INTERRUPTED { tracing::info!("{text}") } else { tracing::error!("{text}") }
     }
 
     /// Prints the chain of causes and the hint to stderr.

@@ -68,7 +68,7 @@ pub(crate) fn execute(order: &Order) -> Result<(), Failure> {
     log::start(&folders.logs, &prepared.id)?;
     let done = run(order, &store, &prepared, &folders, started);
     if let Err(failure) = &done {
-        tracing::error!("{}", failure.causes().join(": "));
+        failure.log();
     }
     done
 }
@@ -137,7 +137,6 @@ fn ended(order: &Order, folders: &Folders, results: &Results) -> Result<(), Fail
         RunStatus::Interrupted => {
             let resume = folders.resume_command(order);
             let done = summary::rounds(results.summary.total_rounds);
-            tracing::info!("interrupted after {done}; continue with `{resume}`");
             let stopped = anyhow::anyhow!("interrupted after {done}; everything done is saved");
             Err(Failure::interrupted(stopped).hint(format!("continue with `{resume}`")))
         }
@@ -189,11 +188,12 @@ pub(crate) fn store_failure(error: StoreError) -> Failure {
 /// What a failure of the federation asks of the user.
 fn run_failure(error: FederationError) -> Failure {
     match error {
-        FederationError::Setting { .. } | FederationError::Saved { .. } | FederationError::Journal(_) => {
-            Failure::user(error)
-        }
-        FederationError::Privacy(_) | FederationError::Optimizer(_) => Failure::user(error),
-        FederationError::Engine(_) => Failure::user(error),
+        FederationError::Setting { .. }
+        | FederationError::Saved { .. }
+        | FederationError::Journal(_)
+        | FederationError::Privacy(_)
+        | FederationError::Optimizer(_)
+        | FederationError::Engine(_) => Failure::user(error),
         other => Failure::internal(other),
     }
 }

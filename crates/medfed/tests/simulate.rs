@@ -24,8 +24,8 @@ const TINY: [&str; 10] = [
     "--set",
     "training.local_steps=3",
 ];
-/// Settings of a run that is long enough to be stopped in its second round.
-const LONG: [&str; 4] = ["--set", "federated.num_rounds=3", "--set", "training.local_steps=40"];
+/// Settings of a run that is long enough to be stopped after its first round.
+const LONG: [&str; 4] = ["--set", "federated.num_rounds=8", "--set", "training.local_steps=30"];
 
 /// What a finished process left.
 struct Ran {
@@ -77,7 +77,8 @@ fn log(out: &Path) -> String {
     assert_eq!(logs.len(), 1);
     let path = logs[0].as_ref().expect("it can be listed").path();
     let name = path.file_name().and_then(|name| name.to_str()).expect("it is UTF-8");
-    assert!(name.starts_with("simulation_") && name.ends_with(".log"), "{name}");
+    let is_named = name.strip_prefix("simulation_").and_then(|name| name.strip_suffix(".log"));
+    assert!(is_named.is_some_and(|id| !id.is_empty()), "{name}");
     read(&path)
 }
 
@@ -236,7 +237,7 @@ fn a_stopped_run_goes_on_to_the_same_result() {
     let start = |out| {
         let arguments: [&[&str]; 3] = [&["simulate", "--json", "--seed", "5", "--out", out], &TINY, &LONG];
         let mut running = Running::start(command(dir.path(), &arguments));
-        running.wait_for("round 1/3");
+        running.wait_for("round 1/8");
         running
     };
     let resume = |out| medfed(dir.path(), &[&["simulate", "--resume", "--json", "--out", out]]);
@@ -261,7 +262,7 @@ fn a_stopped_run_goes_on_to_the_same_result() {
     );
     let changed = ["simulate", "--resume", "--out", "my run", "--rounds", "9", "--set", "privacy.delta=1e-6"];
     let changed = refused(dir.path(), &changed);
-    assert!(changed.contains("federated.num_rounds is 9 now and was 3"), "{changed}");
+    assert!(changed.contains("federated.num_rounds is 9 now and was 8"), "{changed}");
     assert!(changed.contains("privacy.delta is"), "{changed}");
     same(&resume("my run").json());
     let log = log(&dir.path().join("my run"));

@@ -26,7 +26,7 @@ pub(crate) struct Args {
 }
 
 /// Runs it.
-pub(crate) fn run(args: Args) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut overrides = args.run.overrides()?;
     if let Some(seed) = args.seed {
         overrides.push(Override::parse(&format!("experiment.seed={seed}")).map_err(Failure::internal)?);

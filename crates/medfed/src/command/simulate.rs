@@ -46,13 +46,13 @@ pub(crate) struct Args {
 }
 
 /// Runs it.
-pub(crate) fn run(args: Args) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let changes = args.config.is_some()
         || args.data.is_some()
         || args.rounds.is_some()
         || args.seed.is_some()
         || !args.set.is_empty();
-    execute(&args.run.order("simulate", configuration(&args)?, changes))
+    execute(&args.run.order("simulate", configuration(args)?, changes))
 }
 
 fn configuration(args: &Args) -> Result<Config, Failure> {

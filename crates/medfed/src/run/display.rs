@@ -10,6 +10,7 @@ use medfed_federation::report::{RoundReport, RoundStatus};
 use medfed_federation::{Observer, Progress, Setup};
 use medfed_types::{Epsilon, SiteId};
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -76,7 +77,7 @@ impl Display {
         for hospital in setup.hospitals() {
             let images = &hospital.images;
             let mut text = format!(
-                "  {:<widest$}  {} images to train on, {} to validate, {} steps a round",
+                "  {:<widest$}  {} images to train, {} to validate, {} steps a round",
                 hospital.id.to_string(),
                 thousands(images.train.images().len() as u64),
                 thousands(images.validation.len() as u64),
@@ -84,12 +85,8 @@ impl Display {
             );
             if let Some(plan) = &hospital.plan {
                 let terms = plan.terms();
-                text += &format!(
-                    "; sampling rate {:.4}, noise {:.3}, clip {}",
-                    terms.rate.get(),
-                    terms.noise.get(),
-                    terms.clip.get()
-                );
+                // Writing to a string cannot fail.
+                let _ = write!(text, ", rate {:.3}, noise {:.3}", terms.rate.get(), terms.noise.get());
             }
             self.say(&text);
         }
@@ -239,7 +236,7 @@ fn round_line(report: &RoundReport, planned: u32, seconds: f64) -> String {
         RoundStatus::Aborted => "  aborted",
     };
     format!(
-        "round {:>width$}/{planned}  loss {}  validation AUC {}  accuracy {}  test AUC {}  {privacy}  {} hospitals  {seconds:.1} s{done}",
+        "round {:>width$}/{planned}  loss {}  val AUC {}  accuracy {}  test AUC {}  {privacy}  {} hospitals  {seconds:.1} s{done}",
         report.round_num,
         number(report.train_loss),
         number(report.auc),

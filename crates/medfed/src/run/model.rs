@@ -95,7 +95,7 @@ pub(super) fn metadata(
     }
 }
 
-/// The best model as a safetensors file.
+/// The best model as a safetensors file. Runs of one seed write the same bytes but for the run's id.
 pub(super) fn checkpoint(
     network: &Network,
     dataset: &Dataset,

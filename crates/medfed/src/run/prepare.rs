@@ -10,6 +10,7 @@ use medfed_federation::report::RunStatus;
 use medfed_store::{RunRecord, Store, Timestamp};
 use medfed_types::{RunId, Seed};
 use rand::TryRng as _;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// The folders of a run.
@@ -240,7 +241,11 @@ pub(super) fn shell_word(path: &Path) -> String {
 
 /// Lower-case hexadecimal.
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut digits, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(digits, "{byte:02x}");
+        digits
+    })
 }
 
 #[cfg(test)]

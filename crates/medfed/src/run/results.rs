@@ -6,7 +6,8 @@ use medfed_federation::Outcome;
 use medfed_federation::report::{RoundReport, Summary, Timing};
 use medfed_types::{Epsilon, RunId};
 use serde::Serialize;
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 
 /// The run in one object.
@@ -118,7 +119,9 @@ fn privacy_statement(prepared: &Prepared, epsilon: Option<f64>) -> String {
         privacy.unit.as_str(),
     );
     if prepared.reproducible_noise {
-        text += &format!(
+        // Writing to a string cannot fail.
+        let _ = write!(
+            text,
             " Noise followed from seed {}, so this holds only against those who do not know the seed.",
             prepared.seed.0
         );
