@@ -207,17 +207,22 @@ fn train<S: LedgerStorage + Send>(
     let planned: Vec<(SiteId, u64)> =
         selected.iter().map(|site| (site.id().clone(), site.planned_steps())).collect();
     observer.notice(&Progress::RoundStarted { round: training.round(), sites: &planned });
-    let outcomes: Vec<(SiteId, LocalOutcome)> = selected
-        .par_iter_mut()
-        .map(|site| Ok((site.id().clone(), site.train(&request, cancel, observer)?)))
-        .collect::<Result<_, FederationError>>()?;
-    for (site, outcome) in outcomes {
-        match outcome {
-            LocalOutcome::Replied(reply) => training.receive(site, reply)?,
-            LocalOutcome::Interrupted => return Ok(Trained::Interrupted(training.suspend())),
+    let mut interrupted = false;
+    // Each site at work holds a workspace of the executor; no more of them at a time than threads bounds
+    // memory however many hospitals there are.
+    for group in selected.chunks_mut(rayon::current_num_threads().max(1)) {
+        let outcomes: Vec<(SiteId, LocalOutcome)> = group
+            .par_iter_mut()
+            .map(|site| Ok((site.id().clone(), site.train(&request, cancel, observer)?)))
+            .collect::<Result<_, FederationError>>()?;
+        for (site, outcome) in outcomes {
+            match outcome {
+                LocalOutcome::Replied(reply) => training.receive(site, reply)?,
+                LocalOutcome::Interrupted => interrupted = true,
+            }
         }
     }
-    Ok(Trained::Round(training))
+    Ok(if interrupted { Trained::Interrupted(training.suspend()) } else { Trained::Round(training) })
 }
 
 fn snapshots<S: LedgerStorage>(coordinator: &Coordinator, sites: &[Site<S>]) -> Vec<Snapshot> {
