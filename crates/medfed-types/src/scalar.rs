@@ -87,8 +87,9 @@ impl Epsilon {
     /// For people: rounded *up* to `digits` decimals, so that print never understates.
     pub fn rounded_up(self, digits: u32) -> f64 {
         let scale = 10f64.powi(digits.cast_signed());
-        // Zero comes out of the ceiling as -0, which print would show.
-        (self.0 * scale - 1e-9).ceil().abs() / scale
+        let nearest = (self.0 * scale).round() / scale;
+        // The nearest decimal may itself be the value, as for 1.23, whose product with 100 is not whole.
+        if nearest >= self.0 { nearest } else { ((self.0 * scale).floor() + 1.0) / scale }
     }
 }
 
@@ -116,6 +117,8 @@ mod tests {
     fn epsilon_is_rounded_up() {
         assert_eq!(Epsilon::new(1.2301).unwrap().rounded_up(2), 1.24);
         assert_eq!(Epsilon::new(1.23).unwrap().rounded_up(2), 1.23);
+        assert_eq!(Epsilon::new(1.23 + 1e-15).unwrap().rounded_up(2), 1.24);
+        assert_eq!(Epsilon::new(f64::INFINITY).unwrap().rounded_up(2), f64::INFINITY);
         assert_eq!(Epsilon::ZERO.rounded_up(2).to_string(), "0");
     }
 }

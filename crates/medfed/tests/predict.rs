@@ -44,6 +44,7 @@ fn private() -> PrivacyStatement {
         delta: Delta::new(1e-5).expect("in range"),
         accountant: "pld".to_owned(),
         unit: "patient".to_owned(),
+        reproducible_noise: true,
     }
 }
 
@@ -139,7 +140,12 @@ fn text_names_class_and_privacy() {
         "{out}"
     );
     // Rounded up.
-    assert!(out.contains("privacy: ε = 2.5, δ = 1e-5 per patient (accountant pld)\n"), "{out}");
+    assert!(
+        out.contains(
+            "privacy: ε = 2.5, δ = 1e-5 per patient (accountant pld); the noise followed from a seed"
+        ),
+        "{out}"
+    );
     assert!(out.contains("\na.png: "), "{out}");
     assert!(
         ["normal   ", "bacterial", "viral    "].iter().all(|class| out.contains(&format!("\n  {class}  0.")))

@@ -31,6 +31,8 @@ pub struct PrivacyStatement {
     pub accountant: String,
     /// What is protected: `image` or `patient`.
     pub unit: String,
+    /// Whether noise and samples followed from a seed: then ε holds only for whoever does not know it.
+    pub reproducible_noise: bool,
 }
 
 /// Everything needed to use a model file, and where it comes from.
@@ -80,6 +82,7 @@ impl CheckpointMetadata {
                 out.insert("delta", privacy.delta.to_string());
                 out.insert("accountant", privacy.accountant.clone());
                 out.insert("privacy_unit", privacy.unit.clone());
+                out.insert("reproducible_noise", privacy.reproducible_noise.to_string());
             }
         }
         if let Some(run) = &self.run {
@@ -112,6 +115,11 @@ impl CheckpointMetadata {
                 delta: keys.number("delta", "a number above 0 and below 1", Delta::new)?,
                 accountant: keys.needed("accountant")?.to_owned(),
                 unit: keys.needed("privacy_unit")?.to_owned(),
+                reproducible_noise: match keys.needed("reproducible_noise")? {
+                    "true" => true,
+                    "false" => false,
+                    other => return Err(invalid("reproducible_noise", other, "true or false")),
+                },
             }),
             other => return Err(invalid("privacy", other, "none or differential")),
         };

@@ -37,6 +37,7 @@ fn metadata() -> CheckpointMetadata {
             delta: Delta::new(1e-5).unwrap(),
             accountant: "pld".to_owned(),
             unit: "patient".to_owned(),
+            reproducible_noise: false,
         }),
         run: Some(RunId::try_from("run 7").unwrap()),
         round: Some(RoundId(5)),

@@ -219,6 +219,7 @@ fn as_json(
             "delta": privacy.delta,
             "accountant": privacy.accountant,
             "unit": privacy.unit,
+            "reproducible_noise": privacy.reproducible_noise,
         })
     });
     json!({
@@ -279,8 +280,13 @@ fn privacy_in_words(metadata: &CheckpointMetadata) -> String {
         return format!("privacy: noise was added, but no bound on ε is known (δ = {delta}, per {unit})");
     }
     let epsilon = privacy.epsilon.rounded_up(3);
+    let but = if privacy.reproducible_noise {
+        "; the noise followed from a seed, so only against those who do not know it"
+    } else {
+        ""
+    };
     format!(
-        "privacy: ε = {epsilon}, δ = {delta:e} per {unit} (accountant {})",
+        "privacy: ε = {epsilon}, δ = {delta:e} per {unit} (accountant {}){but}",
         privacy.accountant,
         delta = delta.get()
     )

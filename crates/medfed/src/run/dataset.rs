@@ -64,11 +64,17 @@ pub(super) fn divide(config: &Config, dataset: &Dataset, seed: Seed) -> Result<S
             SplitKind::Iid
         },
         minimum: None,
-        keep_patients_together: data.keep_patients_together,
+        // A patient known to two hospitals would be protected by the sum of both.
+        keep_patients_together: data.keep_patients_together || protects_patients(config),
         train_fraction: data.train_split,
         test_fraction: TEST_FRACTION,
     };
     medfed_data::split_sites(dataset, &plan, seed).map_err(data_failure)
+}
+
+/// Whether a patient is what the guarantee protects.
+fn protects_patients(config: &Config) -> bool {
+    config.privacy.enabled && config.privacy.unit == section::PrivacyUnit::Patient
 }
 
 /// SHA-256 of everything about the data that decides a run: pixels, labels, division.

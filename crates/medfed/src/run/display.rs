@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 /// Parts into which the bar of the rounds divides one round.
 const FINENESS: u64 = 1000;
 
+/// δ times the number of units from which on a warning is due.
+const WEAK_DELTA: f64 = 0.1;
+
 /// The live display of a run.
 #[derive(Debug)]
 pub(crate) struct Display {
@@ -89,6 +92,18 @@ impl Display {
                 let _ = write!(text, ", rate {:.3}, noise {:.3}", terms.rate.get(), terms.noise.get());
             }
             self.say(&text);
+        }
+        let exposed = setup.hospitals().iter().find(|hospital| {
+            let units = hospital.images.train.len() as f64;
+            hospital.plan.as_ref().is_some_and(|plan| plan.terms().delta.get() * units >= WEAK_DELTA)
+        });
+        if let Some(hospital) = exposed {
+            self.warn(&format!(
+                "delta {:e} is large for the {} units of {}: it allows giving one of them away whole; choose one far below 1 over their number",
+                config.privacy.delta.get(),
+                hospital.images.train.len(),
+                hospital.id
+            ));
         }
         for note in config.notes() {
             self.say(&format!("note: {}: {}", note.key, note.text));

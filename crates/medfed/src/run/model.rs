@@ -81,6 +81,7 @@ pub(super) fn metadata(
         delta: terms.delta,
         accountant: terms.accountant.as_str().to_owned(),
         unit: terms.unit.as_str().to_owned(),
+        reproducible_noise: prepared.reproducible_noise,
     });
     CheckpointMetadata {
         model: network.spec().clone(),

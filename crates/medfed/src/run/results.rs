@@ -2,6 +2,7 @@
 
 use super::prepare::Prepared;
 use crate::failure::Failure;
+use medfed_config::section::PrivacyUnit;
 use medfed_federation::Outcome;
 use medfed_federation::report::{RoundReport, Summary, Timing};
 use medfed_types::{Epsilon, RunId};
@@ -112,12 +113,15 @@ fn privacy_statement(prepared: &Prepared, epsilon: Option<f64>) -> String {
             .to_owned();
     };
     let mut text = format!(
-        "Each hospital's training data are protected per {} by ({epsilon}, {:e})-differential privacy ({} accounting, add or remove one {}); validation metrics are not covered.",
+        "Each hospital's training data are protected per {} by ({epsilon}, {:e})-differential privacy ({} accounting, add or remove one {}). Not covered: the training losses, counts and validation metrics of this report, which are exact, and the validation images, which chose the round of the model.",
         privacy.unit.as_str(),
         privacy.delta.get(),
         privacy.accountant.as_str().to_uppercase(),
         privacy.unit.as_str(),
     );
+    if privacy.unit == PrivacyUnit::Image {
+        text += " A patient with k images has up to about k times this epsilon.";
+    }
     if prepared.reproducible_noise {
         // Writing to a string cannot fail.
         let _ = write!(

@@ -76,7 +76,7 @@ fn lines(results: &Results, outcome: &Outcome, folders: &Folders) -> Vec<String>
         lines.push(String::new());
     }
     lines.push(style("Privacy").bold().to_string());
-    lines.push(format!("  {}", summary.privacy_statement));
+    lines.extend(wrapped(&summary.privacy_statement));
     if let (Some(spent), Some(budget)) = (summary.final_epsilon, summary.epsilon_budget) {
         lines.push(row("budget", &gauge(spent, budget)));
     }
@@ -119,9 +119,32 @@ fn gauge(spent: f64, budget: f64) -> String {
     format!("[{}{}] {} of {budget}", "#".repeat(filled), ".".repeat(20 - filled), epsilon(spent))
 }
 
+/// Text in indented lines of at most 96 columns, broken between words.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= 96 => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(format!("  {word}")),
+        }
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_text_is_broken_between_words() {
+        let text = "word ".repeat(50);
+        let lines = wrapped(text.trim());
+        assert!(lines.iter().all(|line| line.len() <= 96 && line.starts_with("  word")));
+        assert_eq!(lines.join(" ").matches("word").count(), 50);
+    }
 
     #[test]
     fn gauges_fill_up() {
