@@ -11,7 +11,7 @@
 //! point.
 //!
 //! **Secure mode.** The sum is rounded to integer multiples of a grid g and gets *exact* discrete
-//! Gaussian noise ([`discrete`]). Rounding comes before the noise, so it counts: for d coordinates, two
+//! Gaussian noise (`noise/discrete.rs`). Rounding comes before the noise, so it counts: for d coordinates, two
 //! neighbouring sums that differ by at most C in L2 norm differ by at most Δ = C/g + √d grid steps
 //! after rounding. The noise has the integer standard deviation ⌈σΔ⌉ in grid steps, so the noise
 //! multiplier that was announced is the one that holds. The grid is the largest power of two with

@@ -10,7 +10,7 @@
 //! holds for every θ > 0. The numerator is convex in θ, so ε has one minimum, which a golden-section
 //! search finds.
 //!
-//! Because E[r] = 0, the moment is 1 + E[(1 + r)^α − 1 − α r]; the integrand is never negative, so
+//! Because `E[r]` = 0, the moment is 1 + `E[(1 + r)^α − 1 − α r]`; the integrand is never negative, so
 //! nothing cancels even where a moment differs from 1 by 1e-20. The trapezoidal rule integrates it: the
 //! integrand is analytic in the strip |Im z| < πσ and no larger there than e^(y²/2) times its value on
 //! the real line, so the error falls like exp(−2πy/Δ) and is below 1e-17 relative at the step Δ used.
