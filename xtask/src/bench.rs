@@ -27,7 +27,7 @@ pub(crate) struct StepTimes {
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
     /// The script that measures one PyTorch step; relative to the workspace root
-    #[arg(long, value_name = "PATH", default_value = "../shared/tools/torch_step.py")]
+    #[arg(long, value_name = "PATH", default_value = "scripts/torch_step.py")]
     torch_step: PathBuf,
     /// The rows to measure, separated by commas
     #[arg(long, value_name = "MODEL:PIXELS:BATCH", value_delimiter = ',', default_values = ROWS)]
