@@ -16,17 +16,15 @@ fn clip(value: f64) -> ClipNorm {
 
 /// `n` draws of noise on a sum of zeros, in standard deviations.
 fn draws(secure: bool, n: usize, key: &SecretKey) -> Vec<f64> {
+    let (c, sigma) = (1.5, 1.1);
     let mut values = vec![0.0; n];
-    let deviation = if secure {
-        let noise = SecureNoise::new(clip(1.5), 1.1, n);
-        noise.add(&mut values, key);
-        noise.deviation()
+    if secure {
+        SecureNoise::new(clip(c), sigma, n).add(&mut values, key);
     } else {
-        let noise = FastNoise::new(clip(1.5), 1.1);
-        noise.add(&mut values, key);
-        noise.deviation
-    };
-    values.iter().map(|value| f64::from(*value) / deviation).collect()
+        FastNoise::new(clip(c), sigma).add(&mut values, key);
+    }
+    // In multiples of what was announced, not of what the mechanism says of itself.
+    values.iter().map(|value| f64::from(*value) / (sigma * c)).collect()
 }
 
 fn normal_cdf(x: f64) -> f64 {
