@@ -7,9 +7,12 @@ mod data;
 mod fairness;
 mod federated;
 mod model;
+mod orchestrator;
 mod output;
 mod privacy;
-mod protection;
+mod privacy_audit;
+mod robust_aggregation;
+mod secure_aggregation;
 mod training;
 
 pub use data::{Columns, Data, Dataset, Node, NonIid, PathologyBias};
@@ -18,11 +21,12 @@ pub use fairness::{
 };
 pub use federated::Federated;
 pub use model::{Model, ModelName, Pretrained};
+pub use orchestrator::{LogLevel, Orchestrator};
 pub use output::{Dashboard, Device, Evaluation, Experiment, Metric, Output};
 pub use privacy::{AccountantName, NoiseSetting, Privacy, PrivacyUnit};
-pub use protection::{
-    Attack, LogLevel, Orchestrator, PrivacyAudit, RobustAggregation, RobustMethod, SecureAggregation,
-};
+pub use privacy_audit::{Attack, PrivacyAudit};
+pub use robust_aggregation::{RobustAggregation, RobustMethod};
+pub use secure_aggregation::SecureAggregation;
 pub use training::{OptimizerName, SchedulerName, Training};
 
 use schemars::JsonSchema;
