@@ -111,6 +111,29 @@ impl Reader {
         Ok(ledgers)
     }
 
+    /// The JSON text kept for a run under a name, if there is one.
+    pub fn document(&self, run: &RunId, name: &str) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT json FROM documents WHERE run = ? AND name = ?";
+        self.optional_documents(|| self.select(sql, (run.as_str(), name), |row| self.column(row, 0)))
+            .map(|mut found| found.pop())
+    }
+
+    /// The names of the documents of a run, in order.
+    pub fn documents(&self, run: &RunId) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT name FROM documents WHERE run = ? ORDER BY name";
+        self.optional_documents(|| self.select(sql, [run.as_str()], |row| self.column(row, 0)))
+    }
+
+    /// Nothing from a database that nobody has written to since documents exist: a reader does not
+    /// migrate.
+    fn optional_documents<T>(
+        &self,
+        read: impl FnOnce() -> Result<Vec<T>, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let sql = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'documents'";
+        if self.select(sql, (), |_| Ok(()))?.is_empty() { Ok(Vec::new()) } else { read() }
+    }
+
     /// The events of a run, oldest first.
     pub fn events(&self, run: &RunId) -> Result<Vec<Event>, StoreError> {
         let sql = "SELECT time, round, kind, detail FROM events WHERE run = ? ORDER BY number";

@@ -8,7 +8,7 @@ use std::path::Path;
 const APPLICATION: i64 = 0x4d45_4446;
 
 /// Step n takes format n to format n + 1. Steps are never changed once released.
-const MIGRATIONS: [&str; 1] = [
+const MIGRATIONS: [&str; 2] = [
     // Main numbers of a round are columns for whoever queries the file; the report is their only source.
     "CREATE TABLE runs (
         id TEXT PRIMARY KEY,
@@ -74,6 +74,13 @@ const MIGRATIONS: [&str; 1] = [
         label TEXT NOT NULL,
         hash TEXT NOT NULL,
         PRIMARY KEY (run, label)
+    ) STRICT, WITHOUT ROWID;",
+    // What was measured on a run as a whole, also after its end: one JSON text under each name.
+    "CREATE TABLE documents (
+        run TEXT NOT NULL REFERENCES runs,
+        name TEXT NOT NULL,
+        json TEXT NOT NULL,
+        PRIMARY KEY (run, name)
     ) STRICT, WITHOUT ROWID;",
 ];
 

@@ -108,9 +108,25 @@ impl Store {
         summary: &impl Serialize,
     ) -> Result<(), StoreError> {
         let summary = json("summary", summary)?;
+        self.end(run, status, finished, Some(&summary))
+    }
+
+    /// Ends an interrupted run for good: it failed, keeps the summary it has, and loses its resume state
+    /// and its site keys.
+    pub fn abandon_run(&self, run: &RunId, finished: Timestamp) -> Result<(), StoreError> {
+        self.end(run, RunStatus::Failed, finished, None)
+    }
+
+    fn end(
+        &self,
+        run: &RunId,
+        status: RunStatus,
+        finished: Timestamp,
+        summary: Option<&str>,
+    ) -> Result<(), StoreError> {
         self.change(run, |transaction, _| {
             transaction.execute(
-                "UPDATE runs SET status = ?, finished = ?, summary = ? WHERE id = ?",
+                "UPDATE runs SET status = ?, finished = ?, summary = coalesce(?, summary) WHERE id = ?",
                 (status.as_str(), finished.0, summary, run.as_str()),
             )?;
             if !status.is_resumable() {
@@ -177,6 +193,19 @@ impl Store {
             )?;
             Ok(())
         })
+    }
+
+    /// Keeps what was measured on a run as a whole (`fairness_report`, `mia_privacy_audit`) under a name,
+    /// as JSON text; a later text under the same name replaces it.
+    ///
+    /// Unlike every other record it is also taken by a run that has ended: a model is audited afterwards.
+    pub fn put_document(&self, run: &RunId, name: &str, text: &str) -> Result<(), StoreError> {
+        serde_json::from_str::<serde::de::IgnoredAny>(text)
+            .map_err(|source| StoreError::Json { what: "document", source })?;
+        let sql = "INSERT OR REPLACE INTO documents (run, name, json) SELECT id, ?, ? FROM runs WHERE id = ?";
+        let written =
+            self.connection().execute(sql, (name, text, run.as_str())).map_err(|error| self.failed(error))?;
+        if written == 0 { Err(self.unknown(run)) } else { Ok(()) }
     }
 
     /// The noise key of a site, the same until the run ends. The first call keeps `given`, or a key

@@ -280,6 +280,39 @@ fn a_newer_or_damaged_database_is_refused_and_stays_as_it_is() {
 }
 
 #[test]
+fn documents_are_kept_by_name_also_after_the_end() {
+    let (dir, store) = store();
+    let run = id("one");
+    assert_eq!(store.document(&run, "fairness_report").unwrap(), None);
+    store.put_document(&run, "fairness_report", r#"{"score":0.5}"#).unwrap();
+    store.finish_run(&run, RunStatus::Completed, Timestamp(2), &json!({})).unwrap();
+    store.put_document(&run, "fairness_report", r#"{"score":0.75}"#).unwrap();
+    store.put_document(&run, "mia_privacy_audit", "{}").unwrap();
+    let reader = Store::read_only(dir.path()).unwrap();
+    assert_eq!(reader.document(&run, "fairness_report").unwrap().unwrap(), r#"{"score":0.75}"#);
+    assert_eq!(reader.documents(&run).unwrap(), ["fairness_report", "mia_privacy_audit"]);
+    assert!(matches!(store.put_document(&run, "broken", "{"), Err(StoreError::Json { .. })));
+    assert!(matches!(store.put_document(&id("two"), "any", "{}"), Err(StoreError::UnknownRun { .. })));
+}
+
+#[test]
+fn a_database_of_the_first_format_is_read_as_it_is_and_migrated_by_a_writer() {
+    let (dir, store) = store();
+    store.append_round(&id("one"), RoundId(1), &json!({ "auc": 0.5 })).unwrap();
+    drop(store);
+    let connection = rusqlite::Connection::open(dir.path().join("medfed.sqlite")).unwrap();
+    connection.execute_batch("DROP TABLE documents; PRAGMA user_version = 1").unwrap();
+    drop(connection);
+    let reader = Store::read_only(dir.path()).unwrap();
+    assert_eq!(reader.document(&id("one"), "fairness_report").unwrap(), None);
+    assert!(reader.documents(&id("one")).unwrap().is_empty());
+    let store = Store::open(dir.path()).unwrap();
+    store.put_document(&id("one"), "fairness_report", "{}").unwrap();
+    assert_eq!(reader.document(&id("one"), "fairness_report").unwrap().unwrap(), "{}");
+    assert_eq!(store.rounds(&id("one")).unwrap().len(), 1);
+}
+
+#[test]
 fn clones_write_from_several_threads() {
     let (_dir, store) = store();
     std::thread::scope(|scope| {
