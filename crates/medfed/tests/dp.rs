@@ -95,6 +95,27 @@ fn calibrated_noise_spends_the_target_and_no_more() {
 }
 
 #[test]
+fn delta_is_the_same_guarantee_read_the_other_way() {
+    let terms = "--sampling-rate 0.01 --noise-multiplier 1.0 --steps 1000";
+    let spent = object(&format!("epsilon {terms} --delta 1e-5 --json"));
+    for accountant in ["pld", "rdp"] {
+        let epsilon = number(&spent[accountant]);
+        let back = object(&format!("delta {terms} --epsilon {epsilon} --json"));
+        let delta = number(&back[accountant]);
+        assert!((delta / 1e-5 - 1.0).abs() < 1e-3, "{accountant}: {delta}");
+        let shown = answer(&format!("delta {terms} --epsilon {epsilon}"));
+        let line =
+            shown.lines().find(|line| line.contains(&accountant.to_uppercase())).expect("a line for each");
+        let printed: f64 = line.split(' ').nth(1).expect("its number").parse().expect("a number");
+        assert!(printed >= delta && printed < 1.01 * delta, "{line}");
+    }
+    insta::assert_snapshot!(refusal(&format!("delta {terms} --epsilon -1")), @r"
+    error: epsilon must be 0 or more, not -1
+    hint: an epsilon from 1 to 10 is usual
+    ");
+}
+
+#[test]
 fn impossible_numbers_are_refused_with_a_hint() {
     let epsilon = |rate: &str, noise: &str, delta: &str| {
         refusal(&format!(

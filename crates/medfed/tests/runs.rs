@@ -175,3 +175,36 @@ fn what_is_not_there_is_answered() {
     let (code, _, err) = runs(dir.path(), &["show", "a/b"]);
     assert_eq!(code, 1, "{err}");
 }
+
+#[test]
+fn an_interrupted_run_is_ended_and_loses_its_keys() {
+    let dir = folder();
+    let results = dir.path().join("results");
+    let (run, site) = (id("20260302-090507-2b4c"), SiteId::try_from("north").expect("a name"));
+    let kept = {
+        let store = Store::open(&results).expect("it is there");
+        *store.site_key(&run, &site, None).expect("it is resumable").expose()
+    };
+    let holds_key = || {
+        let files = std::fs::read_dir(&results).expect("it is there");
+        let mut files =
+            files.map(|entry| std::fs::read(entry.expect("it is there").path()).unwrap_or_default());
+        files.any(|bytes| bytes.windows(kept.len()).any(|window| window == kept))
+    };
+    assert!(holds_key());
+    let (code, out, err) = runs(dir.path(), &["end", run.as_str()]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(out, "run 20260302-090507-2b4c has ended for good; its keys are gone\n");
+    assert!(!holds_key());
+    let (_, out, _) = runs(dir.path(), &["--json"]);
+    let listed: Value = serde_json::from_str(&out).expect("it is JSON");
+    assert_eq!((&listed[1]["status"], &listed[1]["rounds"]), (&json!("failed"), &json!(1)));
+    for gone in [run.as_str(), "20260301-090507-1f3a"] {
+        let (code, _, err) = runs(dir.path(), &["end", gone]);
+        assert_eq!(code, 1);
+        assert!(err.contains("there is nothing left to end"), "{err}");
+    }
+    let (code, _, _) = runs(dir.path(), &["end", "20260302-090507-0000", "--results", "nowhere"]);
+    assert_eq!(code, 1);
+    assert!(!dir.path().join("nowhere").exists());
+}

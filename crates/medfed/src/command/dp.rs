@@ -16,6 +16,7 @@ pub(crate) struct DpCommand {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     Epsilon(EpsilonArgs),
+    Delta(DeltaArgs),
     Calibrate(CalibrateArgs),
 }
 
@@ -32,6 +33,39 @@ enum Action {
         medfed dp epsilon --phase 0.05,0.8,100 --phase 0.05,1.2,50 --delta 1e-5 --json"
 )]
 struct EpsilonArgs {
+    #[command(flatten)]
+    taken: StepsArgs,
+    /// Probability with which the guarantee may fail: far below one over the number of units
+    #[arg(long, value_name = "D")]
+    delta: f64,
+    /// Print one JSON object, epsilon unrounded
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the delta that noised steps cost at an epsilon, by both accountants, rounded up.
+///
+/// The same guarantee read the other way: with which probability may the loss pass this epsilon?
+#[derive(Debug, clap::Args)]
+#[command(
+    allow_negative_numbers = true,
+    after_help = "Example:\n  \
+        medfed dp delta --sampling-rate 0.01 --noise-multiplier 1.0 --steps 1000 --epsilon 3"
+)]
+struct DeltaArgs {
+    #[command(flatten)]
+    taken: StepsArgs,
+    /// Epsilon that is held with probability 1 - delta
+    #[arg(long, value_name = "E")]
+    epsilon: f64,
+    /// Print one JSON object, delta unrounded
+    #[arg(long)]
+    json: bool,
+}
+
+/// Steps that were or will be taken.
+#[derive(Debug, clap::Args)]
+struct StepsArgs {
     /// Probability with which each unit joins a batch: expected batch size / number of units, above 0, at most 1
     #[arg(long, value_name = "Q", requires_all = ["noise_multiplier", "steps"], required_unless_present = "phases")]
     sampling_rate: Option<f64>,
@@ -44,12 +78,6 @@ struct EpsilonArgs {
     /// Steps with terms of their own: sampling rate, noise multiplier, steps (repeatable, in any order)
     #[arg(long = "phase", value_name = "Q,S,T")]
     phases: Vec<String>,
-    /// Probability with which the guarantee may fail: far below one over the number of units
-    #[arg(long, value_name = "D")]
-    delta: f64,
-    /// Print one JSON object, epsilon unrounded
-    #[arg(long)]
-    json: bool,
 }
 
 /// Prints the smallest noise multiplier with which the steps stay within an epsilon, rounded up.
@@ -89,6 +117,7 @@ impl DpCommand {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let text = match self.action {
             Action::Epsilon(args) => args.answer(),
+            Action::Delta(args) => args.answer(),
             Action::Calibrate(args) => args.answer(),
         }?;
         let mut out = std::io::stdout().lock();
@@ -100,40 +129,53 @@ impl DpCommand {
     }
 }
 
-impl EpsilonArgs {
-    fn answer(&self) -> Result<String, Failure> {
+impl StepsArgs {
+    fn history(&self) -> Result<History, Failure> {
         let mut history = read_phases(&self.phases)?;
         if let (Some(rate), Some(noise), Some(steps)) =
             (self.sampling_rate, self.noise_multiplier, self.steps)
         {
             history.push(phase(rate, noise, steps).map_err(refused)?);
         }
+        Ok(history)
+    }
+}
+
+impl EpsilonArgs {
+    fn answer(&self) -> Result<String, Failure> {
+        let history = self.taken.history()?;
         let delta = Delta::new(self.delta).map_err(scalar)?;
         let spent = Spent::of(&history, delta).map_err(refused)?;
         if self.json {
-            let mut object = json!({
-                "pld": spent.pld,
-                "rdp": spent.rdp,
-                "delta": delta,
-                "history": history.phases().iter().map(terms).collect::<Value>(),
-            });
-            // One run of steps reads easier without a list.
-            if let [only] = history.phases() {
-                for (key, value) in terms(only).as_object().into_iter().flatten() {
-                    object[key] = value.clone();
-                }
-            }
-            return Ok(format!("{object:#}"));
+            let object = json!({ "pld": spent.pld, "rdp": spent.rdp, "delta": delta });
+            return Ok(with_terms(object, &history));
         }
         let mut lines = vec![
             format!("epsilon {} by PLD, privacy loss distributions", rounded_up(spent.pld)),
             format!("epsilon {} by RDP, Rényi differential privacy", rounded_up(spent.rdp)),
             format!("at delta {:e} after", delta.get()),
         ];
-        lines.extend(history.phases().iter().map(describe));
-        if history.phases().is_empty() {
-            lines.push("  no step".to_owned());
+        lines.extend(taken(&history));
+        Ok(lines.join("\n"))
+    }
+}
+
+impl DeltaArgs {
+    fn answer(&self) -> Result<String, Failure> {
+        let history = self.taken.history()?;
+        let epsilon = Epsilon::new(self.epsilon).map_err(scalar)?;
+        let of = |accountant: Accountant| accountant.delta(&history, epsilon).map_err(refused);
+        let (pld, rdp) = (of(Accountant::Pld)?, of(Accountant::Rdp)?);
+        if self.json {
+            let object = json!({ "pld": pld, "rdp": rdp, "epsilon": epsilon });
+            return Ok(with_terms(object, &history));
         }
+        let mut lines = vec![
+            format!("delta {} by PLD, privacy loss distributions", three_digits_up(pld)),
+            format!("delta {} by RDP, Rényi differential privacy", three_digits_up(rdp)),
+            format!("at epsilon {} after", epsilon.get()),
+        ];
+        lines.extend(taken(&history));
         Ok(lines.join("\n"))
     }
 }
@@ -207,6 +249,33 @@ fn terms(phase: &Phase) -> Value {
 
 fn describe(phase: &Phase) -> String {
     format!("  {} steps at sampling rate {} with noise multiplier {}", phase.steps, phase.rate, phase.noise)
+}
+
+/// The object with the steps it speaks of.
+fn with_terms(mut object: Value, history: &History) -> String {
+    object["history"] = history.phases().iter().map(terms).collect();
+    // One run of steps reads easier without a list.
+    if let [only] = history.phases() {
+        for (key, value) in terms(only).as_object().into_iter().flatten() {
+            object[key] = value.clone();
+        }
+    }
+    format!("{object:#}")
+}
+
+/// A line for each phase.
+fn taken(history: &History) -> Vec<String> {
+    match history.phases() {
+        [] => vec!["  no step".to_owned()],
+        phases => phases.iter().map(describe).collect(),
+    }
+}
+
+/// Three significant digits, never less than the value.
+fn three_digits_up(delta: Delta) -> String {
+    let value = delta.get();
+    let unit = 10f64.powf(value.log10().floor() - 2.0);
+    format!("{:.2e}", if unit > 0.0 { (value / unit).ceil() * unit } else { value })
 }
 
 /// Four decimals, six where four would say little.

@@ -4,14 +4,15 @@ use crate::failure::Failure;
 use crate::output::print;
 use crate::run::store_failure;
 use medfed_dp::Accountant;
-use medfed_store::{Reader, Round, Run, RunStatus, Store, StoreError};
+use medfed_store::{Reader, Round, Run, RunStatus, Store, StoreError, Timestamp};
 use medfed_types::{Delta, Epsilon, RunId};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// List the runs of a results folder, or show one.
+/// List the runs of a results folder, show one, or end one that was interrupted.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  medfed runs\n  medfed runs show 20260301-090507-1f3a --json")]
+#[command(after_help = "Examples:\n  medfed runs\n  medfed runs show 20260301-090507-1f3a --json\n  \
+    medfed runs end 20260301-090507-1f3a")]
 pub(crate) struct RunsCommand {
     #[command(subcommand)]
     action: Option<Action>,
@@ -30,19 +31,27 @@ enum Action {
         /// The run, as `medfed runs` lists it.
         id: String,
     },
+    /// End an interrupted run for good: it cannot be resumed, and the keys of its noise are overwritten.
+    End {
+        /// The run, as `medfed runs` lists it.
+        id: String,
+    },
 }
 
 impl RunsCommand {
     /// Runs it.
     pub(crate) fn run(self) -> Result<(), Failure> {
+        if let Some(Action::End { id }) = &self.action {
+            return end(&self.results, id, self.json);
+        }
         let reader = Store::read_only(&self.results).map_err(store_failure)?;
         let text = match &self.action {
-            None => {
+            Some(Action::Show { id }) => show(&reader, id, self.json)?,
+            _ => {
                 let runs = reader.runs().map_err(store_failure)?;
                 let rows = runs.iter().map(|run| Row::of(&reader, run)).collect::<Result<Vec<_>, _>>()?;
                 if self.json { pretty(&rows.iter().map(Row::json).collect()) } else { list(&rows) }
             }
-            Some(Action::Show { id }) => show(&reader, id, self.json)?,
         };
         print(&text)
     }
@@ -136,16 +145,36 @@ fn list(rows: &[Row<'_>]) -> String {
     table(head, cells)
 }
 
-fn show(reader: &Reader, id: &str, json: bool) -> Result<String, Failure> {
+fn end(results: &Path, id: &str, json: bool) -> Result<(), Failure> {
+    // Reading first: opening for writing would make a folder that is not there.
+    let run = find(&Store::read_only(results).map_err(store_failure)?, id)?;
+    let store = Store::open(results).map_err(store_failure)?;
+    store.abandon_run(&run.id, Timestamp::now()).map_err(|error| match error {
+        StoreError::Ended { .. } => Failure::user(error).hint("there is nothing left to end"),
+        _ => store_failure(error),
+    })?;
+    if json {
+        return print(&pretty(&json!({ "id": run.id, "status": RunStatus::Failed })));
+    }
+    print(&format!("run {} has ended for good; its keys are gone\n", run.id))
+}
+
+/// The run with this id.
+fn find(reader: &Reader, id: &str) -> Result<Run, Failure> {
     let id = RunId::try_from(id).map_err(|error| Failure::user(error).hint(LIST))?;
-    let run = reader.run(&id).map_err(|error| match &error {
+    reader.run(&id).map_err(|error| match &error {
         StoreError::UnknownRun { nearest: Some(nearest), .. } => {
             let hint = format!("did you mean {nearest}? {LIST}");
             Failure::user(error).hint(hint)
         }
         StoreError::UnknownRun { .. } => Failure::user(error).hint(LIST),
         _ => store_failure(error),
-    })?;
+    })
+}
+
+fn show(reader: &Reader, id: &str, json: bool) -> Result<String, Failure> {
+    let run = find(reader, id)?;
+    let id = run.id.clone();
     let rounds = reader.rounds(&id).map_err(store_failure)?;
     let row = Row::of(reader, &run)?;
     if json {
