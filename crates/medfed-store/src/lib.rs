@@ -28,6 +28,6 @@ pub use error::StoreError;
 pub use files::ModelHash;
 pub use ledger::SqliteLedger;
 pub use progress::ProgressPart;
-pub use reader::Reader;
+pub use reader::{Reader, writer};
 pub use record::{Event, Round, Run, RunRecord, RunStatus, SiteRound, Timestamp};
 pub use store::Store;

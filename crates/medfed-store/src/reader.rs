@@ -11,6 +11,7 @@ use rusqlite::{Connection, OpenFlags, Row};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -253,10 +254,29 @@ impl Reader {
         })
     }
 
+    /// A number that changes whenever another connection has committed something.
+    pub fn version(&self) -> Result<i64, StoreError> {
+        let found = self.select("PRAGMA data_version", (), |row| self.column(row, 0))?;
+        Ok(found.into_iter().next().unwrap_or_default())
+    }
+
     /// Whether a process, this one included, holds the lock on the directory.
     fn has_writer(&self) -> bool {
-        File::open(self.dir.join(LOCK)).is_ok_and(|lock| lock.try_lock_shared().is_err())
+        writer(&self.dir).is_some()
     }
+}
+
+/// The process that writes to a results directory, if there is one.
+///
+/// Its number comes from the lock file; `Some(None)` is a writer whose number cannot be read.
+pub fn writer(dir: &Path) -> Option<Option<u32>> {
+    let mut lock = File::open(dir.join(LOCK)).ok()?;
+    lock.try_lock_shared().is_err().then(|| {
+        let mut text = String::new();
+        // A process number has at most ten digits; whatever else is in there is none.
+        (&mut lock).take(16).read_to_string(&mut text).ok()?;
+        text.trim().parse().ok()
+    })
 }
 
 const RUN: &str = "SELECT id, name, created, finished, status, seed, config, summary,

@@ -9,6 +9,7 @@ use medfed_types::{RoundId, RunId, SecretKey, SiteId};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use serde::Serialize;
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Write as _;
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
@@ -297,7 +298,7 @@ pub(crate) fn json(what: &'static str, record: &impl Serialize) -> Result<String
 /// Takes the directory's lock, which ends with the process whatever happens to it.
 fn take_lock(dir: &Path) -> Result<File, StoreError> {
     let path = dir.join(LOCK);
-    let lock = OpenOptions::new()
+    let mut lock = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(false)
@@ -306,7 +307,13 @@ fn take_lock(dir: &Path) -> Result<File, StoreError> {
     // A reader that looks whether there is a writer has the lock for an instant.
     for pause in [1, 5, 25, 125, 0] {
         match lock.try_lock() {
-            Ok(()) => return Ok(lock),
+            Ok(()) => {
+                // For whoever wants to ask this process to stop. A file that cannot hold a number is no
+                // reason not to train.
+                let _ =
+                    lock.set_len(0).and_then(|()| lock.write_all(std::process::id().to_string().as_bytes()));
+                return Ok(lock);
+            }
             Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(pause)),
             Err(TryLockError::Error(error)) => return Err(StoreError::io(&path, error)),
         }
@@ -328,6 +335,36 @@ fn private_file(path: &Path) -> Result<(), StoreError> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn the_writer_is_known_while_it_writes() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(crate::writer(dir.path()), None);
+        let store = Store::open(dir.path()).unwrap();
+        assert_eq!(crate::writer(dir.path()), Some(Some(std::process::id())));
+        fs::write(dir.path().join(LOCK), "99999999999999999999").unwrap();
+        assert_eq!(crate::writer(dir.path()), Some(None));
+        drop(store);
+        assert_eq!(crate::writer(dir.path()), None);
+    }
+
+    #[test]
+    fn the_version_changes_when_another_writes() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let reader = Store::read_only(dir.path()).unwrap();
+        let before = reader.version().unwrap();
+        assert_eq!(reader.version().unwrap(), before);
+        let record = RunRecord {
+            id: RunId::try_from("new").unwrap(),
+            name: String::new(),
+            created: Timestamp(0),
+            config: json!({}),
+            seed: medfed_types::Seed(1),
+        };
+        store.create_run(&record).unwrap();
+        assert_ne!(reader.version().unwrap(), before);
+    }
 
     #[test]
     fn a_full_disk_is_named_and_leaves_the_state() {
