@@ -43,4 +43,42 @@ pub enum EvalError {
         /// The score.
         found: f64,
     },
+    /// Lists that should have one entry per image.
+    #[error("{expected} images need {expected} {what}, not {found}")]
+    Lengths {
+        /// What is listed.
+        what: &'static str,
+        /// Images.
+        expected: usize,
+        /// Entries found.
+        found: usize,
+    },
+    /// A column that names no groups.
+    #[error("`{attribute}` has {found} different values, groups are compared up to {most}")]
+    TooManyGroups {
+        /// The attribute.
+        attribute: String,
+        /// Values found.
+        found: usize,
+        /// The most that is compared.
+        most: usize,
+    },
+    /// Counts that are not those of a group of this problem.
+    #[error("the counts of {group:?} in `{attribute}` contradict each other")]
+    Counts {
+        /// The attribute.
+        attribute: String,
+        /// The group.
+        group: String,
+    },
+    /// Something that an audit cannot be made of.
+    #[error("{what} must be {expected}, not {found}")]
+    Audit {
+        /// The quantity, in words.
+        what: &'static str,
+        /// Its range, in words.
+        expected: &'static str,
+        /// The value found.
+        found: f64,
+    },
 }

@@ -16,15 +16,27 @@
 //! uncertainty is larger than the interval says.
 
 mod auroc;
+mod bootstrap;
 mod calibration;
 mod combine;
+mod curve;
+mod details;
 mod error;
+pub mod fairness;
 mod interval;
+pub mod membership;
+pub mod one_run;
 mod performance;
 mod predictions;
 
 pub use auroc::auroc;
+pub use bootstrap::Resampling;
 pub use combine::weighted_mean;
+pub use curve::{
+    CalibrationBin, MOST_POINTS, OperatingPoint, PrPoint, RocPoint, average_precision, calibration_curve,
+    pr_curve, roc_curve, threshold_at_sensitivity,
+};
+pub use details::{ClassCurves, Details, PerformanceIntervals};
 pub use error::EvalError;
 pub use interval::Interval;
 pub use performance::{ClassPerformance, Performance};

@@ -1,6 +1,8 @@
 //! How well the predictions agree with the truth.
 
 use crate::auroc::mean_auroc;
+use crate::curve::average_precision;
+use crate::details::mean_average_precision;
 use crate::interval::wilson;
 use crate::predictions::most_likely;
 use crate::{Interval, Predictions, auroc, calibration, weighted_mean};
@@ -34,6 +36,12 @@ pub struct Performance {
     pub balanced_accuracy: f64,
     /// Expected calibration error of the predicted class, 15 bins of equal width.
     pub calibration_error: f64,
+    /// Brier score: with two classes the mean of (probability of class 1 − truth)², 0 to 1; with more the
+    /// sum over classes, 0 to 2.
+    pub brier: f64,
+    /// Area under the precision-recall curve, without interpolation, of class 1 or as the mean over classes.
+    /// Not defined where a class that counts is absent.
+    pub average_precision: Option<f64>,
     /// `confusion[true class][predicted class]`, images.
     pub confusion: Vec<Vec<u64>>,
     /// Each class against the rest.
@@ -47,6 +55,8 @@ pub struct ClassPerformance {
     pub n: u64,
     /// Area under the receiver operating characteristic of the class's probability.
     pub auc: Option<Interval>,
+    /// Area under its precision-recall curve, without interpolation.
+    pub average_precision: Option<f64>,
     /// Share of the class's images that are found (recall).
     pub sensitivity: Option<f64>,
     /// Share of the other images that are left alone.
@@ -93,6 +103,8 @@ impl Performance {
             f1: over_classes(|class| class.f1),
             balanced_accuracy: balanced / present as f64,
             calibration_error: calibration::expected_calibration_error(predictions),
+            brier: calibration::brier(predictions),
+            average_precision: mean_average_precision(predictions),
             confusion,
             per_class,
         }
@@ -114,6 +126,7 @@ fn one_against_rest(
     ClassPerformance {
         n,
         auc: auroc(scores, &positive),
+        average_precision: average_precision(scores, &positive),
         sensitivity: ratio(found, n),
         specificity: ratio(others - (predicted - found), others),
         precision: ratio(found, predicted),

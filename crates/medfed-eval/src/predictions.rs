@@ -45,9 +45,19 @@ impl Predictions {
         &self.labels
     }
 
+    /// The most likely class of each image; the first of equals.
+    pub(crate) fn predicted(&self) -> impl Iterator<Item = u32> {
+        self.rows().map(|row| most_likely(row) as u32)
+    }
+
     /// The class probabilities of each image, image after image.
     pub(crate) fn rows(&self) -> impl ExactSizeIterator<Item = &[f64]> {
         self.probabilities.chunks_exact(self.classes)
+    }
+
+    /// The probability of `class` for each image, and whether the image is of it.
+    pub fn against_rest(&self, class: usize) -> (Vec<f64>, Vec<bool>) {
+        (self.column(class), self.labels.iter().map(|label| *label as usize == class).collect())
     }
 
     /// The probability of `class` for each image.

@@ -1,0 +1,273 @@
+//! Everything about a finished model: performance, intervals for all of it, curves.
+
+use crate::bootstrap::{Clusters, Resampling, percentile_interval};
+use crate::curve::{
+    CalibrationBin, PrPoint, RocPoint, average_precision, calibration_curve, pr_curve, roc_curve,
+};
+use crate::predictions::most_likely;
+use crate::{EvalError, Interval, Performance, Predictions, calibration, weighted_mean};
+use serde::{Deserialize, Serialize};
+
+/// 95 % percentile intervals by resampling patients within the class of their first image. Null where a
+/// metric is not defined, or was not in more than one replicate in ten. The loss and the Brier score of more
+/// than two classes may exceed 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PerformanceIntervals {
+    /// Of [`Performance::accuracy`].
+    pub accuracy: Option<Interval>,
+    /// Of [`Performance::auc`].
+    pub auc: Option<Interval>,
+    /// Of [`Performance::average_precision`].
+    pub average_precision: Option<Interval>,
+    /// Of [`Performance::sensitivity`].
+    pub sensitivity: Option<Interval>,
+    /// Of [`Performance::specificity`].
+    pub specificity: Option<Interval>,
+    /// Of [`Performance::precision`].
+    pub precision: Option<Interval>,
+    /// Of [`Performance::f1`].
+    pub f1: Option<Interval>,
+    /// Of [`Performance::balanced_accuracy`].
+    pub balanced_accuracy: Option<Interval>,
+    /// Of [`Performance::log_loss`].
+    pub log_loss: Option<Interval>,
+    /// Of [`Performance::brier`].
+    pub brier: Option<Interval>,
+    /// Of [`Performance::calibration_error`].
+    pub calibration_error: Option<Interval>,
+}
+
+/// Curves of one class against the rest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClassCurves {
+    /// The class.
+    pub class: u32,
+    /// Receiver operating characteristic; null where the class or the rest is absent.
+    pub roc: Option<Vec<RocPoint>>,
+    /// Precision and recall; null where the class is absent.
+    pub pr: Option<Vec<PrPoint>>,
+    /// Calibration of the class's probability.
+    pub calibration: Vec<CalibrationBin>,
+}
+
+/// Everything about a model's predictions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Details {
+    /// What is measured after every round too.
+    pub performance: Performance,
+    /// Patients; an image whose patient is not known counts as one.
+    pub patients: u64,
+    /// Intervals that know which images are of one patient.
+    pub intervals: PerformanceIntervals,
+    /// Curves, of class 1 alone where there are two classes.
+    pub curves: Vec<ClassCurves>,
+}
+
+impl Details {
+    /// Measures `predictions`; `patients[i]` is equal for images of one person.
+    pub fn of(
+        predictions: &Predictions,
+        patients: &[u32],
+        resampling: Resampling,
+    ) -> Result<Self, EvalError> {
+        let expected = predictions.len();
+        if patients.len() != expected {
+            return Err(EvalError::Lengths { what: "patients", expected, found: patients.len() });
+        }
+        let classes = predictions.classes();
+        let used = if classes == 2 { 1..2 } else { 0..classes };
+        let curves = used.map(|class| {
+            let (scores, positive) = predictions.against_rest(class);
+            ClassCurves {
+                class: class as u32,
+                roc: roc_curve(&scores, &positive),
+                pr: pr_curve(&scores, &positive),
+                calibration: calibration_curve(&scores, &positive),
+            }
+        });
+        let mut people = patients.to_vec();
+        people.sort_unstable();
+        people.dedup();
+        Ok(Self {
+            performance: Performance::of(predictions),
+            patients: people.len() as u64,
+            curves: curves.collect(),
+            intervals: PerformanceIntervals::of(predictions, patients, resampling),
+        })
+    }
+}
+
+/// Number of metrics with an interval.
+const METRICS: usize = 11;
+
+impl PerformanceIntervals {
+    fn of(predictions: &Predictions, patients: &[u32], resampling: Resampling) -> Self {
+        let sorted = Sorted::new(predictions);
+        let clusters = Clusters::new(patients, |image| Some(predictions.labels()[image] as usize));
+        let mut values: [Vec<f64>; METRICS] = Default::default();
+        let mut weights = vec![0u32; predictions.len()];
+        for mut rng in resampling.generators("performance bootstrap") {
+            weights.fill(0);
+            clusters.draw(&mut rng, |image| weights[image] += 1);
+            for (values, value) in values.iter_mut().zip(sorted.metrics(&weights)) {
+                values.extend(value);
+            }
+        }
+        weights.fill(1);
+        let estimates = sorted.metrics(&weights);
+        let mut intervals = values.into_iter().zip(estimates).map(|(values, estimate)| {
+            let ([lower, upper], estimate) = (percentile_interval(values, resampling.replicates)?, estimate?);
+            // A biased metric (the calibration error of few images) may lie outside its percentiles.
+            Some(Interval { estimate, lower: lower.min(estimate), upper: upper.max(estimate) })
+        });
+        let mut next = || intervals.next().flatten();
+        Self {
+            accuracy: next(),
+            auc: next(),
+            average_precision: next(),
+            sensitivity: next(),
+            specificity: next(),
+            precision: next(),
+            f1: next(),
+            balanced_accuracy: next(),
+            log_loss: next(),
+            brier: next(),
+            calibration_error: next(),
+        }
+    }
+}
+
+/// Predictions prepared for being measured many times with other weights: everything that needs sorting or
+/// exponentials is done once.
+struct Sorted<'a> {
+    labels: &'a [u32],
+    classes: usize,
+    predicted: Vec<usize>,
+    surprise: Vec<f64>,
+    squares: Vec<f64>,
+    /// Bin of the calibration error and the probability there.
+    confidence: Vec<(usize, f64)>,
+    /// For each class that counts, its position and the images by falling score, with whether a score equals
+    /// the one before.
+    order: Vec<(usize, Vec<(u32, bool)>)>,
+}
+
+impl<'a> Sorted<'a> {
+    fn new(predictions: &'a Predictions) -> Self {
+        let (labels, classes) = (predictions.labels(), predictions.classes());
+        let order = |class: usize| {
+            let scores = predictions.column(class);
+            let mut images: Vec<u32> = (0..labels.len() as u32).collect();
+            images.sort_by(|a, b| scores[*b as usize].total_cmp(&scores[*a as usize]));
+            let ties = std::iter::once(false)
+                .chain(images.windows(2).map(|pair| scores[pair[0] as usize] == scores[pair[1] as usize]));
+            (class, images.iter().copied().zip(ties).collect())
+        };
+        let used = if classes == 2 { 1..2 } else { 0..classes };
+        let row_label = || predictions.rows().zip(labels);
+        Self {
+            labels,
+            classes,
+            predicted: predictions.rows().map(most_likely).collect(),
+            surprise: row_label().map(|(row, label)| -row[*label as usize].max(f64::EPSILON).ln()).collect(),
+            squares: row_label().map(|(row, label)| calibration::squared_error(row, *label)).collect(),
+            confidence: predictions.rows().map(calibration::confidence).collect(),
+            order: used.map(order).collect(),
+        }
+    }
+
+    /// All metrics where image i counts `weights[i]` times, in the order of [`PerformanceIntervals`].
+    fn metrics(&self, weights: &[u32]) -> [Option<f64>; METRICS] {
+        let classes = self.classes;
+        let mut confusion = vec![0u64; classes * classes];
+        let (mut n, mut loss, mut squares) = (0u64, 0.0, 0.0);
+        let mut bins = [0.0; calibration::BINS];
+        for (image, weight) in weights.iter().enumerate().filter(|(_, weight)| **weight > 0) {
+            let (label, predicted) = (self.labels[image] as usize, self.predicted[image]);
+            let times = f64::from(*weight);
+            n += u64::from(*weight);
+            confusion[label * classes + predicted] += u64::from(*weight);
+            loss += times * self.surprise[image];
+            squares += times * self.squares[image];
+            let (bin, confidence) = self.confidence[image];
+            bins[bin] += times * (f64::from(predicted == label) - confidence);
+        }
+        let all = n as f64;
+        let ratio = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
+        let rates = |class: usize| {
+            let tp = confusion[class * classes + class];
+            let present: u64 = confusion[class * classes..][..classes].iter().sum();
+            let predicted: u64 = (0..classes).map(|label| confusion[label * classes + class]).sum();
+            [
+                ratio(tp, present),
+                ratio((n - present) - (predicted - tp), n - present),
+                ratio(tp, predicted),
+                ratio(2 * tp, present + predicted),
+            ]
+        };
+        let used = if classes == 2 { 1..2 } else { 0..classes };
+        let mean = |rate: usize| weighted_mean(used.clone().map(|class| (rates(class)[rate], 1.0)));
+        let areas: Vec<(Option<f64>, Option<f64>)> =
+            self.order.iter().map(|(class, order)| self.areas(*class, order, weights)).collect();
+        let complete = |area: fn(&(Option<f64>, Option<f64>)) -> Option<f64>| {
+            let values: Option<Vec<f64>> = areas.iter().map(area).collect();
+            values.map(|values| values.iter().sum::<f64>() / values.len() as f64)
+        };
+        let correct: u64 = (0..classes).map(|class| confusion[class * classes + class]).sum();
+        [
+            ratio(correct, n),
+            complete(|area| area.0),
+            complete(|area| area.1),
+            mean(0),
+            mean(1),
+            mean(2),
+            mean(3),
+            weighted_mean((0..classes).map(|class| (rates(class)[0], 1.0))),
+            (n > 0).then(|| loss / all),
+            (n > 0).then(|| squares / all),
+            (n > 0).then(|| bins.iter().map(|bin| bin.abs()).sum::<f64>() / all),
+        ]
+    }
+
+    /// Area under the receiver operating characteristic, and average precision.
+    fn areas(
+        &self,
+        class: usize,
+        order: &[(u32, bool)],
+        weights: &[u32],
+    ) -> (Option<f64>, Option<f64>) {
+        let (mut found, mut false_alarms) = (0u64, 0u64);
+        // Twice the number of pairs in which the positive scores above the negative, ties counting one.
+        let (mut wins, mut precisions) = (0u128, 0.0);
+        for run in order.chunk_by(|_, next| next.1) {
+            let (mut hits, mut misses) = (0u64, 0u64);
+            for (image, _) in run {
+                let times = u64::from(weights[*image as usize]);
+                let counted = if self.labels[*image as usize] as usize == class { &mut hits } else { &mut misses };
+                *counted += times;
+            }
+            wins += u128::from(misses) * u128::from(2 * found + hits);
+            found += hits;
+            false_alarms += misses;
+            if hits > 0 {
+                precisions += hits as f64 * found as f64 / (found + false_alarms) as f64;
+            }
+        }
+        let pairs = 2.0 * found as f64 * false_alarms as f64;
+        ((pairs > 0.0).then(|| wins as f64 / pairs), (found > 0).then(|| precisions / found as f64))
+    }
+}
+
+/// The unweighted mean over classes of their average precision; with two classes that of class 1. `None`
+/// where a class is absent.
+pub(crate) fn mean_average_precision(predictions: &Predictions) -> Option<f64> {
+    let classes = predictions.classes();
+    let used = if classes == 2 { 1..2 } else { 0..classes };
+    let values: Option<Vec<f64>> = used
+        .map(|class| {
+            let (scores, positive) = predictions.against_rest(class);
+            average_precision(&scores, &positive)
+        })
+        .collect();
+    values.map(|values| values.iter().sum::<f64>() / values.len() as f64)
+}
