@@ -1,57 +1,7 @@
 //! One site's contribution to a round.
 
+use crate::error::AggregateError;
 use medfed_types::{RoundId, SiteId};
-
-/// Updates that cannot be aggregated.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum AggregateError {
-    /// A value is NaN or infinite.
-    #[error("the update of {site} is not finite at parameter {index}")]
-    NotFinite {
-        /// The culprit.
-        site: SiteId,
-        /// The first such parameter.
-        index: usize,
-    },
-    /// The weight is not a positive, finite number.
-    #[error("the weight of {site} must be finite and above 0, not {weight}")]
-    Weight {
-        /// The culprit.
-        site: SiteId,
-        /// What it claimed.
-        weight: f64,
-    },
-    /// An update has another length than the model.
-    #[error("the update of {site} has {found} values, the model has {expected} parameters")]
-    Length {
-        /// The culprit.
-        site: SiteId,
-        /// Parameters of the model.
-        expected: usize,
-        /// Values received.
-        found: usize,
-    },
-    /// An update belongs to another round.
-    #[error("the update of {site} is for round {found}, not {expected}")]
-    Round {
-        /// The culprit.
-        site: SiteId,
-        /// The round being aggregated.
-        expected: RoundId,
-        /// The round the update names.
-        found: RoundId,
-    },
-    /// A site sent two updates for one round.
-    #[error("{site} sent a second update for the round")]
-    Duplicate {
-        /// The culprit.
-        site: SiteId,
-    },
-    /// There is nothing to aggregate.
-    #[error("no update to aggregate")]
-    Empty,
-}
 
 /// A finite delta with its weight, for one round.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,0 +1,236 @@
+//! One rule with what it remembers between rounds.
+
+use crate::bulyan::bulyan_selection;
+use crate::centered_clipping;
+use crate::combination::combination;
+use crate::coordinate;
+use crate::distances::SquaredDistances;
+use crate::error::AggregateError;
+use crate::fedavg;
+use crate::foolsgold;
+use crate::geometric_median;
+use crate::krum::{check, krum_selection};
+use crate::mixing::nearest_neighbours;
+use crate::rows::Rows;
+use crate::rule::{PreStep, Rule, RuleWarning};
+use crate::state::State;
+use crate::update::SiteUpdate;
+use medfed_types::{RoundId, SiteId};
+use std::sync::Arc;
+
+/// Makes one step of a round's updates. Cloning is cheap: a caller that may yet drop the round aggregates on
+/// a clone and keeps the clone when the round is committed.
+#[derive(Debug, Clone)]
+pub struct Aggregator {
+    rule: Rule,
+    pre: PreStep,
+    pub(crate) state: State,
+}
+
+/// A step and how it came about.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Aggregate {
+    /// What to add to the global parameters, one value per parameter; always finite.
+    pub step: Vec<f32>,
+    /// The weight of each hospital's update in the step, in the order of the names. None where each
+    /// coordinate has its own weights: median, trimmed mean, and the hospitals that Bulyan selected.
+    pub shares: Vec<(SiteId, Option<f64>)>,
+    /// What the operator should know.
+    pub warnings: Vec<RuleWarning>,
+}
+
+impl Aggregator {
+    /// A rule before its first round. Refuses parameters that make no sense.
+    pub fn new(rule: Rule, pre: PreStep) -> Result<Self, AggregateError> {
+        rule.check()?;
+        if rule == Rule::FoolsGold && pre != PreStep::None {
+            return Err(AggregateError::MixedSybils);
+        }
+        let state = match rule {
+            Rule::FoolsGold => State::Histories(foolsgold::Histories::new()),
+            Rule::CenteredClipping { .. } => State::Centre(None),
+            _ => State::Nothing,
+        };
+        Ok(Self { rule, pre, state })
+    }
+
+    /// The rule.
+    pub fn rule(&self) -> Rule {
+        self.rule
+    }
+
+    /// The step before the rule.
+    pub fn pre(&self) -> PreStep {
+        self.pre
+    }
+
+    /// Hospitals with an update that a round needs, for the guarantees of the rule and of the step before it.
+    pub fn needed(&self) -> usize {
+        self.rule.needed().max(self.pre.needed())
+    }
+
+    /// The step of `round`, for a model of `parameters` parameters.
+    ///
+    /// Every update must belong to `round`, have `parameters` values and come from a site of its own. The
+    /// result is the same whatever their order. On an error the state is what it was.
+    pub fn aggregate(
+        &mut self,
+        updates: &[SiteUpdate],
+        round: RoundId,
+        parameters: usize,
+    ) -> Result<Aggregate, AggregateError> {
+        let updates = in_order(updates, round, parameters)?;
+        check(self.rule, updates.len())?;
+        self.state.check(parameters)?;
+        let rows = Rows::new(updates.iter().map(|update| update.delta()).collect(), parameters);
+        let rows = match self.pre {
+            PreStep::None => rows,
+            PreStep::NearestNeighbourMixing { byzantine } => {
+                let neighbours = nearest_neighbours(&SquaredDistances::of(&rows), byzantine)?;
+                rows.mixed(neighbours)
+            }
+        };
+        let mut warnings = self.warnings(updates.len());
+        let outcome = self.outcome(&updates, &rows, &mut warnings)?;
+        self.remember(&updates, &outcome.step);
+        let sites = updates.iter().map(|update| update.site().clone());
+        Ok(Aggregate { shares: sites.zip(outcome.shares).collect(), step: outcome.step, warnings })
+    }
+
+    fn outcome(
+        &self,
+        updates: &[&SiteUpdate],
+        rows: &Rows<'_>,
+        warnings: &mut Vec<RuleWarning>,
+    ) -> Result<Outcome, AggregateError> {
+        let n = rows.len();
+        let by_coordinate = |step| Outcome { step, shares: vec![None; n] };
+        Ok(match self.rule {
+            Rule::FedAvg => {
+                let (shares, capped) = fedavg::shares(updates);
+                warnings.extend(capped);
+                Outcome::combined(rows, &shares)
+            }
+            Rule::Median => by_coordinate(coordinate::median(rows)),
+            Rule::TrimmedMean { ratio } => by_coordinate(coordinate::trimmed_mean(rows, ratio.trimmed(n))),
+            Rule::Krum { byzantine } => {
+                selected(rows, &krum_selection(&SquaredDistances::of(rows), byzantine, 1)?)
+            }
+            Rule::MultiKrum { byzantine, selected: m } => {
+                selected(rows, &krum_selection(&SquaredDistances::of(rows), byzantine, m)?)
+            }
+            Rule::Bulyan { byzantine } => {
+                let mut selection = bulyan_selection(&SquaredDistances::of(rows), byzantine)?;
+                selection.sort_unstable();
+                let step = coordinate::mean_around_median(&rows.only(&selection), byzantine);
+                let shares = (0..n).map(|row| if selection.contains(&row) { None } else { Some(0.0) });
+                Outcome { step, shares: shares.collect() }
+            }
+            Rule::FoolsGold => {
+                let histories: Vec<Option<&[f32]>> =
+                    updates.iter().map(|u| self.state.history(u.site())).collect();
+                let Some(shares) = foolsgold::shares(rows, &histories) else {
+                    let sites = updates.iter().map(|update| update.site().clone()).collect();
+                    return Err(AggregateError::NobodyLeft { rule: self.rule.to_string(), sites });
+                };
+                Outcome::combined(rows, &shares)
+            }
+            Rule::GeometricMedian => {
+                let (weights, warning) = geometric_median::weights(rows);
+                warnings.extend(warning);
+                Outcome::combined(rows, &weights)
+            }
+            Rule::CenteredClipping { radius, iterations } => {
+                let start = self.state.centre();
+                let (weights, of_start) = centered_clipping::weights(rows, start, radius, iterations);
+                let shares = rows.unmixed_weights(&weights);
+                let mut all = rows.unmixed().to_vec();
+                let mut factors = shares.clone();
+                if let Some(start) = start {
+                    all.push(start);
+                    factors.push(of_start);
+                }
+                let step = combination(&all, &factors, rows.columns());
+                Outcome { step, shares: shares.into_iter().map(Some).collect() }
+            }
+        })
+    }
+
+    /// What is known before the rule runs.
+    fn warnings(&self, hospitals: usize) -> Vec<RuleWarning> {
+        let mut warnings = Vec::new();
+        if self.rule.byzantine() == Some(0) {
+            warnings.push(RuleWarning::WithstandsNobody { rule: self.rule.name() });
+        }
+        match self.rule {
+            Rule::TrimmedMean { ratio } if ratio.trimmed(hospitals) == 0 => {
+                let from = ratio.trims_from();
+                warnings.push(RuleWarning::TrimsNobody { ratio: ratio.get(), hospitals, from });
+            }
+            Rule::MultiKrum { byzantine, selected } if selected > hospitals - byzantine - 2 => {
+                warnings.push(RuleWarning::BeyondProof { selected, covered: hospitals - byzantine - 2 });
+            }
+            _ => {}
+        }
+        warnings
+    }
+
+    fn remember(&mut self, updates: &[&SiteUpdate], step: &[f32]) {
+        match &mut self.state {
+            State::Nothing => {}
+            State::Histories(histories) => {
+                for update in updates {
+                    foolsgold::remember(histories, update.site(), update.delta());
+                }
+            }
+            State::Centre(centre) => *centre = Some(Arc::new(step.to_vec())),
+        }
+    }
+}
+
+struct Outcome {
+    step: Vec<f32>,
+    shares: Vec<Option<f64>>,
+}
+
+impl Outcome {
+    /// The combination of the rows with `weights`.
+    fn combined(rows: &Rows<'_>, weights: &[f64]) -> Self {
+        let shares = rows.unmixed_weights(weights);
+        let step = combination(rows.unmixed(), &shares, rows.columns());
+        Self { step, shares: shares.into_iter().map(Some).collect() }
+    }
+}
+
+/// The mean of the selected rows.
+fn selected(rows: &Rows<'_>, selection: &[usize]) -> Outcome {
+    let mut weights = vec![0.0; rows.len()];
+    for row in selection {
+        weights[*row] = 1.0 / selection.len() as f64;
+    }
+    Outcome::combined(rows, &weights)
+}
+
+/// The updates in the order of the site names, if they belong together.
+fn in_order(
+    updates: &[SiteUpdate],
+    round: RoundId,
+    parameters: usize,
+) -> Result<Vec<&SiteUpdate>, AggregateError> {
+    let mut updates: Vec<&SiteUpdate> = updates.iter().collect();
+    updates.sort_by(|a, b| a.site().cmp(b.site()));
+    for update in &updates {
+        if update.round() != round {
+            let (site, found) = (update.site().clone(), update.round());
+            return Err(AggregateError::Round { site, expected: round, found });
+        }
+        if update.delta().len() != parameters {
+            let (site, found) = (update.site().clone(), update.delta().len());
+            return Err(AggregateError::Length { site, expected: parameters, found });
+        }
+    }
+    if let Some(pair) = updates.windows(2).find(|pair| pair[0].site() == pair[1].site()) {
+        return Err(AggregateError::Duplicate { site: pair[0].site().clone() });
+    }
+    if updates.is_empty() { Err(AggregateError::Empty) } else { Ok(updates) }
+}
