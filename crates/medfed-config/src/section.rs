@@ -21,7 +21,7 @@ pub use fairness::{
 };
 pub use federated::Federated;
 pub use model::{Model, ModelName, Pretrained};
-pub use orchestrator::{LogLevel, Orchestrator};
+pub use orchestrator::{LogLevel, NoiseStrategy, Orchestrator};
 pub use output::{Dashboard, Device, Evaluation, Experiment, Metric, Output};
 pub use privacy::{AccountantName, NoiseSetting, Privacy, PrivacyUnit};
 pub use privacy_audit::{Attack, PrivacyAudit};
