@@ -15,6 +15,7 @@
 mod availability;
 mod check;
 mod conflict;
+mod edit;
 mod error;
 mod hospital;
 mod overriding;
@@ -24,6 +25,7 @@ pub mod section;
 mod tree;
 
 pub use availability::{Note, Unavailable, UnavailableError};
+pub use edit::Edited;
 pub use error::{ConfigErrors, Conflict, OverrideError, Problem, ProblemKind};
 pub use hospital::Hospital;
 pub use overriding::Override;

@@ -41,6 +41,16 @@ impl Override {
         Ok(Self { text, path, tree })
     }
 
+    /// The keys that lead to the value.
+    pub(crate) fn path(&self) -> &[String] {
+        &self.path
+    }
+
+    /// The value as YAML in one line: JSON is.
+    pub(crate) fn value_in_one_line(&self) -> String {
+        self.tree.to_json().to_string()
+    }
+
     /// Puts the value where it belongs.
     pub(crate) fn apply(&self, root: &mut Tree) -> Result<(), Box<Problem>> {
         let place = Place::Override { text: self.text.clone() };
