@@ -13,6 +13,7 @@ mod privacy;
 mod privacy_audit;
 mod robust_aggregation;
 mod secure_aggregation;
+mod simulation;
 mod training;
 
 pub use data::{Columns, Data, Dataset, Node, NonIid, PathologyBias};
@@ -25,8 +26,9 @@ pub use orchestrator::{LogLevel, NoiseStrategy, Orchestrator};
 pub use output::{Dashboard, Device, Evaluation, Experiment, Metric, Output};
 pub use privacy::{AccountantName, NoiseSetting, Privacy, PrivacyUnit};
 pub use privacy_audit::{Attack, PrivacyAudit};
-pub use robust_aggregation::{RobustAggregation, RobustMethod};
+pub use robust_aggregation::{AnomalyDetector, OnDetection, RobustAggregation, RobustMethod};
 pub use secure_aggregation::SecureAggregation;
+pub use simulation::{SimulatedAttack, Simulation};
 pub use training::{OptimizerName, SchedulerName, Training};
 
 use schemars::JsonSchema;
@@ -65,4 +67,6 @@ pub struct Sections {
     pub output: Output,
     /// Name and seed of the run.
     pub experiment: Experiment,
+    /// Hospitals that misbehave on purpose. For simulations only.
+    pub simulation: Simulation,
 }
