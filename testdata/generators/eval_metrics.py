@@ -31,7 +31,7 @@ def components(score, positive):
 
 
 def delong(p, y):
-    """Variance and logit-scale interval of the (macro) area; None where a class has a single image."""
+    """Variance and logit-scale interval of the (macro) area; None where a class has a single image or nothing varies."""
     classes = p.shape[1]
     if min(np.bincount(y, minlength=classes)) < 2:
         return None
@@ -45,6 +45,8 @@ def delong(p, y):
         covariance += len(rows) * np.atleast_2d(np.cov(rows, rowvar=False, ddof=1))
     w = np.full(len(used), 1 / len(used))
     area, variance = float(np.mean([area_of(p[:, c], y == c) for c in used])), float(w @ covariance @ w)
+    if variance < 1e-24:
+        return None
     logit, half = math.log(area / (1 - area)), Z * math.sqrt(variance) / (area * (1 - area))
     return [1 / (1 + math.exp(half - logit)), 1 / (1 + math.exp(-half - logit))]
 
@@ -61,6 +63,23 @@ def calibration_error(p, y):
         if inside.any():
             total += inside.sum() * abs((predicted[inside] == y[inside]).mean() - confidence[inside].mean())
     return total / len(y)
+
+
+def average_precision(p, y, used):
+    if any((y == c).sum() == 0 for c in used):
+        return None
+    return float(np.mean([metrics.average_precision_score(y == c, p[:, c]) for c in used]))
+
+
+def curves(p, y, c):
+    """All points of both curves, from the highest score on."""
+    if c is None:
+        return None
+    fpr, tpr, _ = metrics.roc_curve(y == c, p[:, c], drop_intermediate=False)
+    precision, recall, _ = metrics.precision_recall_curve(y == c, p[:, c])
+    # scikit-learn goes up in thresholds and ends in an artificial point (1, 0).
+    return {"fpr": fpr.tolist(), "tpr": tpr.tolist(), "precision": precision[:-1][::-1].tolist(),
+            "recall": recall[:-1][::-1].tolist()}
 
 
 def number(x):
@@ -96,16 +115,22 @@ def expected(p, y):
         ),
         "balanced_accuracy": float(np.mean([(predicted[y == c] == c).mean() for c in labels if present[c]])),
         "calibration_error": calibration_error(p, y),
+        "brier": metrics.brier_score_loss(y, p if classes > 2 else p[:, 1], labels=labels),
+        "average_precision": average_precision(p, y, [1] if classes == 2 else labels),
+        "curves": curves(p, y, 1 if classes == 2 and 0 < y.sum() < len(y) else None),
         "confusion": metrics.confusion_matrix(y, predicted, labels=labels).tolist(),
         "class_auc": [area_of(p[:, c], y == c) if 0 < (y == c).sum() < len(y) else None for c in labels],
     }
 
 
 def case(name, rng, n, classes, skill, weights=None, grid=None, labels=None):
-    """`skill` is how far the true class stands out; `grid` rounds the probabilities to make ties."""
+    """`skill` is how far the true class stands out (-99: scores are all equal); `grid` rounds the probabilities to make ties."""
     y = rng.choice(classes, n, p=weights) if labels is None else np.array(labels)
     logits = rng.normal(size=(n, classes))
-    logits[np.arange(n), y] += skill
+    if skill == -99.0:
+        logits[:] = 0.0
+    else:
+        logits[np.arange(n), y] += skill
     p = np.exp(logits)
     p /= p.sum(1, keepdims=True)
     if grid:
@@ -131,6 +156,8 @@ def main():
         case("one positive", rng, 15, 2, 0.5, labels=[0] * 6 + [1] + [0] * 8),
         case("three classes", rng, 90, 3, 1.2),
         case("five classes, uneven, ties", rng, 150, 5, 1.5, [0.4, 0.3, 0.15, 0.1, 0.05], grid=32),
+        case("constant scores", rng, 30, 2, -99.0, labels=[0, 1, 1] * 10),
+        case("two images", rng, 2, 2, 1.0, labels=[0, 1]),
         case("an absent class", rng, 40, 4, 1.0, [0.5, 0.3, 0.2, 0.0]),
     ]
     path = pathlib.Path(__file__).parent.parent / "eval_metrics.json"

@@ -93,8 +93,16 @@ pub fn threshold_at_sensitivity(scores: &[f64], positive: &[bool], sensitivity: 
     found.get(needed.max(1) - 1).copied()
 }
 
-/// Runs of equal scores from the highest on: score, positives and negatives so far.
-fn cumulated(scores: &[f64], positive: &[bool]) -> Option<(Vec<(f64, u64, u64)>, f64, f64)> {
+/// What lies at or above the scores of a set.
+struct Cumulated {
+    /// Each score from the highest on, with the positives and negatives down to it.
+    runs: Vec<(f64, u64, u64)>,
+    positives: f64,
+    negatives: f64,
+}
+
+/// `None` without positives, or where a score is not a number.
+fn cumulated(scores: &[f64], positive: &[bool]) -> Option<Cumulated> {
     let positives = positive.iter().filter(|p| **p).count();
     if scores.len() != positive.len() || positives == 0 || scores.iter().any(|score| score.is_nan()) {
         return None;
@@ -108,13 +116,17 @@ fn cumulated(scores: &[f64], positive: &[bool]) -> Option<(Vec<(f64, u64, u64)>,
         false_alarms += (run.len() - hits) as u64;
         (scores[run[0] as usize], found, false_alarms)
     });
-    Some((runs.collect(), positives as f64, (scores.len() - positives) as f64))
+    Some(Cumulated {
+        runs: runs.collect(),
+        positives: positives as f64,
+        negatives: (scores.len() - positives) as f64,
+    })
 }
 
 /// The receiver operating characteristic from (0, 0) to (1, 1), without points on straight lines between
 /// others. `None` where it is not defined.
 pub fn roc_curve(scores: &[f64], positive: &[bool]) -> Option<Vec<RocPoint>> {
-    let (runs, positives, negatives) = cumulated(scores, positive)?;
+    let Cumulated { runs, positives, negatives } = cumulated(scores, positive)?;
     if negatives == 0.0 {
         return None;
     }
@@ -140,7 +152,7 @@ pub fn roc_curve(scores: &[f64], positive: &[bool]) -> Option<Vec<RocPoint>> {
 
 /// Precision over recall, from the highest score on. `None` without positives.
 pub fn pr_curve(scores: &[f64], positive: &[bool]) -> Option<Vec<PrPoint>> {
-    let (runs, positives, _) = cumulated(scores, positive)?;
+    let Cumulated { runs, positives, .. } = cumulated(scores, positive)?;
     let points = runs.into_iter().map(|(threshold, found, false_alarms)| PrPoint {
         threshold,
         recall: found as f64 / positives,
@@ -159,7 +171,7 @@ pub fn pr_curve(scores: &[f64], positive: &[bool]) -> Option<Vec<PrPoint>> {
 /// Average precision: the sum over thresholds of precision times the recall gained there, without
 /// interpolation. `None` without positives.
 pub fn average_precision(scores: &[f64], positive: &[bool]) -> Option<f64> {
-    let (runs, positives, _) = cumulated(scores, positive)?;
+    let Cumulated { runs, positives, .. } = cumulated(scores, positive)?;
     let mut before = 0;
     let gains = runs.into_iter().map(|(_, found, false_alarms)| {
         let gained = (found - before) as f64 / positives;

@@ -207,17 +207,17 @@ impl<'a> Sorted<'a> {
         };
         let used = if classes == 2 { 1..2 } else { 0..classes };
         let mean = |rate: usize| weighted_mean(used.clone().map(|class| (rates(class)[rate], 1.0)));
-        let areas: Vec<(Option<f64>, Option<f64>)> =
+        let areas: Vec<[Option<f64>; 2]> =
             self.order.iter().map(|(class, order)| self.areas(*class, order, weights)).collect();
-        let complete = |area: fn(&(Option<f64>, Option<f64>)) -> Option<f64>| {
-            let values: Option<Vec<f64>> = areas.iter().map(area).collect();
+        let complete = |curve: usize| {
+            let values: Option<Vec<f64>> = areas.iter().map(|area| area[curve]).collect();
             values.map(|values| values.iter().sum::<f64>() / values.len() as f64)
         };
         let correct: u64 = (0..classes).map(|class| confusion[class * classes + class]).sum();
         [
             ratio(correct, n),
-            complete(|area| area.0),
-            complete(|area| area.1),
+            complete(0),
+            complete(1),
             mean(0),
             mean(1),
             mean(2),
@@ -230,12 +230,7 @@ impl<'a> Sorted<'a> {
     }
 
     /// Area under the receiver operating characteristic, and average precision.
-    fn areas(
-        &self,
-        class: usize,
-        order: &[(u32, bool)],
-        weights: &[u32],
-    ) -> (Option<f64>, Option<f64>) {
+    fn areas(&self, class: usize, order: &[(u32, bool)], weights: &[u32]) -> [Option<f64>; 2] {
         let (mut found, mut false_alarms) = (0u64, 0u64);
         // Twice the number of pairs in which the positive scores above the negative, ties counting one.
         let (mut wins, mut precisions) = (0u128, 0.0);
@@ -243,7 +238,8 @@ impl<'a> Sorted<'a> {
             let (mut hits, mut misses) = (0u64, 0u64);
             for (image, _) in run {
                 let times = u64::from(weights[*image as usize]);
-                let counted = if self.labels[*image as usize] as usize == class { &mut hits } else { &mut misses };
+                let counted =
+                    if self.labels[*image as usize] as usize == class { &mut hits } else { &mut misses };
                 *counted += times;
             }
             wins += u128::from(misses) * u128::from(2 * found + hits);
@@ -254,7 +250,7 @@ impl<'a> Sorted<'a> {
             }
         }
         let pairs = 2.0 * found as f64 * false_alarms as f64;
-        ((pairs > 0.0).then(|| wins as f64 / pairs), (found > 0).then(|| precisions / found as f64))
+        [(pairs > 0.0).then(|| wins as f64 / pairs), (found > 0).then(|| precisions / found as f64)]
     }
 }
 
@@ -270,4 +266,82 @@ pub(crate) fn mean_average_precision(predictions: &Predictions) -> Option<f64> {
         })
         .collect();
     values.map(|values| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use medfed_types::Seed;
+    use proptest::prelude::*;
+
+    #[test]
+    fn intervals_contain_the_estimates_and_patients_widen_them() {
+        let labels: Vec<u32> = (0..120).map(|i| u32::from(i / 4 % 3 == 0)).collect();
+        let logits: Vec<f32> =
+            (0..120u16).flat_map(|i| [0.0, f32::from((i / 4 * 37) % 23) / 8.0 - 1.5]).collect();
+        let predictions = Predictions::from_logits(&logits, &labels, 2).unwrap();
+        let details = |patients: &[u32]| {
+            Details::of(&predictions, patients, Resampling { seed: Seed(2), replicates: 300 }).unwrap()
+        };
+        let alone = details(&(0..120).collect::<Vec<u32>>());
+        let together = details(&(0..120).map(|i| i / 4).collect::<Vec<u32>>());
+        assert_eq!((alone.patients, together.patients), (120, 30));
+        let width = |details: &Details| {
+            let auc = details.intervals.auc.unwrap();
+            assert!((auc.estimate - details.performance.auc.unwrap().estimate).abs() < 1e-12);
+            assert!(auc.lower < auc.estimate && auc.estimate < auc.upper);
+            auc.upper - auc.lower
+        };
+        assert!(width(&together) > 1.5 * width(&alone));
+        // DeLong's interval treats images as independent.
+        let delong = alone.performance.auc.unwrap();
+        assert!((width(&alone) / (delong.upper - delong.lower) - 1.0).abs() < 0.15);
+        assert_eq!(together.curves.len(), 1);
+        let again = details(&(0..120).map(|i| i / 4).collect::<Vec<u32>>());
+        assert_eq!(again, together);
+        let error = Details::of(&predictions, &[0], Resampling::new(Seed(1))).unwrap_err();
+        assert_eq!(error, EvalError::Lengths { what: "patients", expected: 120, found: 1 });
+    }
+
+    proptest! {
+        #[test]
+        fn weights_are_repetitions(
+            classes in 2usize..4,
+            rows in prop::collection::vec((0u32..4, prop::array::uniform3(-2i8..3), 0u32..3), 2..40),
+        ) {
+            let labels: Vec<u32> = rows.iter().map(|row| row.0 % classes as u32).collect();
+            let logits: Vec<f32> =
+                rows.iter().flat_map(|row| row.1[..classes].iter().map(|x| f32::from(*x))).collect();
+            let weights: Vec<u32> = rows.iter().map(|row| row.2).collect();
+            prop_assume!(weights.iter().sum::<u32>() > 0);
+            let all = Predictions::from_logits(&logits, &labels, classes).unwrap();
+            let repeat = |image: usize| std::iter::repeat_n(image, weights[image] as usize);
+            let images: Vec<usize> = (0..rows.len()).flat_map(repeat).collect();
+            let repeated_labels: Vec<u32> = images.iter().map(|i| labels[*i]).collect();
+            let repeated: Vec<f32> =
+                images.iter().flat_map(|i| logits[i * classes..][..classes].to_vec()).collect();
+            let repeated = Predictions::from_logits(&repeated, &repeated_labels, classes).unwrap();
+            let expected = Performance::of(&repeated);
+            let expected = [
+                Some(expected.accuracy.estimate),
+                expected.auc.map(|auc| auc.estimate),
+                expected.average_precision,
+                expected.sensitivity,
+                expected.specificity,
+                expected.precision,
+                expected.f1,
+                Some(expected.balanced_accuracy),
+                Some(expected.log_loss),
+                Some(expected.brier),
+                Some(expected.calibration_error),
+            ];
+            for (at, pair) in Sorted::new(&all).metrics(&weights).into_iter().zip(expected).enumerate() {
+                let close = match pair {
+                    (Some(a), Some(b)) => (a - b).abs() < 1e-9,
+                    (a, b) => a == b,
+                };
+                prop_assert!(close, "metric {}: {:?}", at, pair);
+            }
+        }
+    }
 }

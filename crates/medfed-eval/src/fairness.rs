@@ -37,3 +37,6 @@ pub use report::{
 };
 pub use reweight::reweighted;
 pub use tally::{Cells, GroupCounts, GroupTally, ReportedTally};
+
+#[cfg(test)]
+mod tests;

@@ -165,15 +165,42 @@ mod tests {
         f1: Option<f64>,
         balanced_accuracy: f64,
         calibration_error: f64,
+        brier: f64,
+        average_precision: Option<f64>,
+        curves: Option<Curves>,
         confusion: Vec<Vec<u64>>,
         class_auc: Vec<Option<f64>>,
+    }
+
+    #[derive(Deserialize)]
+    struct Curves {
+        fpr: Vec<f64>,
+        tpr: Vec<f64>,
+        precision: Vec<f64>,
+        recall: Vec<f64>,
+    }
+
+    fn compare_curves(name: &str, predictions: &Predictions, expected: &Curves) {
+        let (scores, positive) = predictions.against_rest(1);
+        let same = |a: f64, b: f64| (a - b).abs() < 1e-12;
+        // Corners only, so each of ours is one of theirs.
+        for point in crate::roc_curve(&scores, &positive).unwrap() {
+            let theirs = expected.fpr.iter().zip(&expected.tpr);
+            let (fpr, tpr) = (point.false_positive_rate, point.true_positive_rate);
+            assert!(theirs.into_iter().any(|(x, y)| same(*x, fpr) && same(*y, tpr)), "{name}: {point:?}");
+        }
+        let ours = crate::pr_curve(&scores, &positive).unwrap();
+        assert_eq!(ours.len(), expected.recall.len(), "{name}");
+        for (point, (recall, precision)) in ours.iter().zip(expected.recall.iter().zip(&expected.precision)) {
+            assert!(same(point.recall, *recall) && same(point.precision, *precision), "{name}: {point:?}");
+        }
     }
 
     #[test]
     fn agrees_with_scikit_learn() {
         let vectors: Vectors =
             serde_json::from_str(include_str!("../../../testdata/eval_metrics.json")).unwrap();
-        assert_eq!(vectors.cases.len(), 9);
+        assert_eq!(vectors.cases.len(), 11);
         for Case { name, classes, labels, probabilities, expected } in vectors.cases {
             let predictions = Predictions::from_probabilities(&probabilities, &labels, classes);
             let found = Performance::of(&predictions);
@@ -190,6 +217,11 @@ mod tests {
             close("precision", found.precision, expected.precision);
             close("f1", found.f1, expected.f1);
             close("balanced accuracy", Some(found.balanced_accuracy), Some(expected.balanced_accuracy));
+            close("brier", Some(found.brier), Some(expected.brier));
+            close("average precision", found.average_precision, expected.average_precision);
+            if let Some(curves) = &expected.curves {
+                compare_curves(&name, &predictions, curves);
+            }
             close("calibration error", Some(found.calibration_error), Some(expected.calibration_error));
             if let Some([lower, upper]) = expected.auc_interval {
                 close("lower end", found.auc.map(|auc| auc.lower), Some(lower));

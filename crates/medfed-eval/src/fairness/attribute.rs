@@ -88,9 +88,11 @@ impl AttributeFairness {
             let (part, whole) = rate.fraction(&compared.counts[group], 0);
             (whole > 0).then(|| wilson(part, whole))
         };
-        compared.finish(rates, |_| None, |measure, spread| {
-            (interval_from_counts(measure, spread, &compared.counts), None)
-        })
+        compared.finish(
+            rates,
+            |_| None,
+            |measure, spread| (interval_from_counts(measure, spread, &compared.counts), None),
+        )
     }
 
     /// From predictions, with intervals by resampling patients; `patients[i]` is equal for images of one

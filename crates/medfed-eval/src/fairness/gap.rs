@@ -150,9 +150,8 @@ pub(crate) fn spreads(groups: &[GroupCounts], reference: usize) -> [Option<Sprea
         let distance = |spread: &Spread| Measure::DisparateImpact.distance(spread.value);
         ratios.reduce(|a, b| if distance(&b) > distance(&a) { b } else { a })
     };
-    let found = |rate, compare: &dyn Fn(Rate, usize) -> Option<Spread>, measure| {
-        over_classes(rate, compare, measure)
-    };
+    let found =
+        |rate, compare: &dyn Fn(Rate, usize) -> Option<Spread>, measure| over_classes(rate, compare, measure);
     let true_positive = found(Rate::TruePositive, &difference, Measure::TruePositiveDifference);
     let false_positive = found(Rate::FalsePositive, &difference, Measure::FalsePositiveDifference);
     let odds = match (true_positive, false_positive) {
@@ -173,7 +172,8 @@ pub(crate) fn spreads(groups: &[GroupCounts], reference: usize) -> [Option<Sprea
 
 /// The groups with the highest and the lowest rate.
 fn extremes(groups: &[GroupCounts], rate: Rate, at: usize) -> Option<Spread> {
-    let mut rates = groups.iter().enumerate().filter_map(|(group, counts)| Some((group, rate.of(counts, at)?)));
+    let mut rates =
+        groups.iter().enumerate().filter_map(|(group, counts)| Some((group, rate.of(counts, at)?)));
     let first = rates.next()?;
     let (mut high, mut low, mut defined) = (first, first, 1);
     for (group, value) in rates {

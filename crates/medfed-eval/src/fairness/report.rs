@@ -97,9 +97,8 @@ impl HospitalFairness {
             accuracy_variance_by_chance: (compared.len() >= 2)
                 .then(|| (1.0 - 1.0 / count) * pooled * (1.0 - pooled) * spread),
             auc_variance: variance(&aucs),
-            auc_difference: (aucs.len() >= 2).then(|| {
-                aucs.iter().copied().fold(0.0, f64::max) - aucs.iter().copied().fold(1.0, f64::min)
-            }),
+            auc_difference: (aucs.len() >= 2)
+                .then(|| aucs.iter().copied().fold(0.0, f64::max) - aucs.iter().copied().fold(1.0, f64::min)),
             accuracy_parity: by_hospital(hospitals, least).accuracy_difference,
             hospitals: results,
         }

@@ -28,7 +28,9 @@ pub fn reweighted(
             *factor = (*factor * (RATE * (mean - accuracy)).exp()).clamp(1.0 / MOST, MOST);
         }
     } else {
-        next.values_mut().for_each(|factor| *factor = factor.sqrt());
+        for factor in next.values_mut() {
+            *factor = factor.sqrt();
+        }
     }
     next.retain(|_, factor| factor.ln().abs() > 1e-3);
     next

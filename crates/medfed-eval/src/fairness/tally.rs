@@ -121,11 +121,7 @@ pub struct GroupTally {
 
 impl GroupTally {
     /// Counts `predictions` by the groups of `partition`; `patients[i]` is equal for images of one person.
-    pub fn of(
-        predictions: &Predictions,
-        partition: &Partition,
-        patients: &[u32],
-    ) -> Result<Self, EvalError> {
+    pub fn of(predictions: &Predictions, partition: &Partition, patients: &[u32]) -> Result<Self, EvalError> {
         let images = predictions.len();
         for (what, found) in [("groups", partition.member().len()), ("patients", patients.len())] {
             if found != images {
