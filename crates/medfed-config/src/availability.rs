@@ -55,7 +55,7 @@ impl Sections {
     pub fn unavailable(&self) -> Vec<Unavailable> {
         let robust = self.robust_aggregation.enabled;
         let rule = self.robust_aggregation.method;
-        let checks: [(bool, &'static str, &str, &'static str); 10] = [
+        let checks: [(bool, &'static str, &str, &'static str); 7] = [
             (
                 self.secure_aggregation.enabled,
                 "secure_aggregation.enabled",
@@ -73,12 +73,6 @@ impl Sections {
                 "robust_aggregation.enable_detection",
                 "the detection of anomalous updates is not available in this version",
                 "--set robust_aggregation.enable_detection=false",
-            ),
-            (
-                self.fairness.enabled,
-                "fairness.enabled",
-                "the measurement of fairness is not available in this version",
-                "--set fairness.enabled=false",
             ),
             (
                 self.privacy_audit.enabled,
@@ -99,18 +93,6 @@ impl Sections {
                 "no pretrained weights come with this program",
                 "--set model.pretrained=PATH names a file of weights, --set model.pretrained=false does \
                  without",
-            ),
-            (
-                self.federated.fraction_evaluate < 1.0,
-                "federated.fraction_evaluate",
-                "every hospital is evaluated in this version, a share of them cannot be chosen",
-                "--set federated.fraction_evaluate=1",
-            ),
-            (
-                self.evaluation.evaluate_every != 1,
-                "evaluation.evaluate_every",
-                "this version evaluates after every round",
-                "--set evaluation.evaluate_every=1",
             ),
             (
                 self.experiment.device == Device::Cuda,

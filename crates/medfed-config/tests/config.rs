@@ -78,12 +78,9 @@ fn every_switch_that_is_not_built_is_reported() {
         ("secure_aggregation.enabled=true", "secure_aggregation.enabled"),
         ("robust_aggregation={enabled: true, method: krum}", "robust_aggregation.method"),
         ("robust_aggregation={enabled: true, enable_detection: true}", "robust_aggregation.enable_detection"),
-        ("fairness.enabled=true", "fairness.enabled"),
         ("privacy_audit.enabled=true", "privacy_audit.enabled"),
         ("orchestrator.enabled=true", "orchestrator.enabled"),
         ("model.pretrained=true", "model.pretrained"),
-        ("federated.fraction_evaluate=0.5", "federated.fraction_evaluate"),
-        ("evaluation.evaluate_every=2", "evaluation.evaluate_every"),
         ("experiment.device=cuda", "experiment.device"),
     ] {
         let config = read_with("{}", &[set]).unwrap();

@@ -12,13 +12,18 @@ use serde::{Deserialize, Serialize};
 pub struct Fairness {
     /// Measures fairness during the run. The synthetic data follow `hospital_demographics` in any case.
     pub enabled: bool,
-    /// Rounds from one measurement to the next.
+    /// Rounds from one measurement to the next; the last round is always measured.
     #[schemars(range(min = 1, max = 10000))]
     pub evaluate_every: u32,
     /// Bounds whose crossing is a violation.
     pub thresholds: FairnessThresholds,
-    /// Groups that are compared.
+    /// Attributes whose groups are compared: `age_group`, `sex`, `hospital`, or any other column of the
+    /// manifest.
+    #[schemars(length(max = 20))]
     pub demographic_groups: Vec<DemographicGroup>,
+    /// Patients that a group needs to be compared. A hospital holds the counts of smaller groups back.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub min_group_size: u32,
     /// Patients of each hospital in the synthetic data, by the hospital's name.
     #[schemars(with = "BTreeMap<String, Demographics>", extend("propertyNames" = {"type": "string", "format": "name"}))]
     pub hospital_demographics: BTreeMap<SiteId, Demographics>,
@@ -33,10 +38,11 @@ impl Default for Fairness {
             evaluate_every: 1,
             thresholds: FairnessThresholds::default(),
             demographic_groups: vec![
-                DemographicGroup::AgeGroup,
-                DemographicGroup::Sex,
-                DemographicGroup::Hospital,
+                DemographicGroup(DemographicGroup::AGE_GROUP.to_owned()),
+                DemographicGroup(DemographicGroup::SEX.to_owned()),
+                DemographicGroup(DemographicGroup::HOSPITAL.to_owned()),
             ],
+            min_group_size: 10,
             hospital_demographics: BTreeMap::new(),
             on_violation: OnViolation::default(),
         }
@@ -80,16 +86,53 @@ impl Default for FairnessThresholds {
     }
 }
 
-/// A property by which patients are grouped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum DemographicGroup {
-    /// Age group.
-    AgeGroup,
+/// An attribute by which patients are grouped.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String", extend("minLength" = 1, "maxLength" = 64))]
+pub struct DemographicGroup(String);
+
+impl DemographicGroup {
+    /// Ages in the groups `0-18`, `18-40`, `40-60` and `60+`, each without its upper end.
+    pub const AGE_GROUP: &str = "age_group";
     /// Sex.
-    Sex,
-    /// Hospital.
-    Hospital,
+    pub const SEX: &str = "sex";
+    /// The hospital.
+    pub const HOSPITAL: &str = "hospital";
+
+    /// The attribute's name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether every data set may lack it without that being a mistake: the three of the default.
+    pub fn is_usual(&self) -> bool {
+        [Self::AGE_GROUP, Self::SEX, Self::HOSPITAL].contains(&self.as_str())
+    }
+}
+
+/// A name that no attribute has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("an attribute's name has 1 to 64 characters, this one has {found}")]
+pub struct DemographicGroupError {
+    found: usize,
+}
+
+impl TryFrom<String> for DemographicGroup {
+    type Error = DemographicGroupError;
+
+    fn try_from(name: String) -> Result<Self, DemographicGroupError> {
+        match name.chars().count() {
+            1..=64 => Ok(Self(name)),
+            found => Err(DemographicGroupError { found }),
+        }
+    }
+}
+
+impl From<DemographicGroup> for String {
+    fn from(group: DemographicGroup) -> Self {
+        group.0
+    }
 }
 
 /// Patients of a hospital in the synthetic data.
@@ -138,11 +181,12 @@ pub struct SexBias {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OnViolation {
-    /// Writes a warning to the log.
+    /// Warns on the console, in the log and in the list of events.
     pub log_warning: bool,
-    /// Gives hospitals that the model serves badly more weight.
+    /// Gives hospitals that the model serves badly up to twice their weight in the coming rounds, and the
+    /// others down to half.
     pub adjust_weights: bool,
-    /// Stops the run.
+    /// Stops the run after the round.
     pub halt_training: bool,
 }
 
