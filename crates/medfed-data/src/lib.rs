@@ -16,6 +16,7 @@ mod archive;
 pub mod contact_sheet;
 pub mod dataset;
 pub mod decode;
+mod demographics;
 pub mod error;
 mod folder;
 pub mod inspect;
