@@ -4,8 +4,8 @@
 //!
 //! z ← Σ βᵢ xᵢ / Σ βᵢ with βᵢ = 1 / max(ν, ‖z − xᵢ‖), from the coordinate-wise median on: from there an update
 //! at the end of the range of floats is as harmless as any other, which it is not from the mean. The unit of
-//! length is s, the median distance of the updates from the start: ν = 10⁻⁸ s, and z has converged when it
-//! moves by no more than 10⁻⁶ s. Every iterate is a combination of the updates, so n weights are all that is
+//! length is s, the median distance of the updates from the start: ν = s in the first iteration and 10⁻⁸ s
+//! from then on, and z has converged when it moves by no more than 10⁻⁶ s. Every iterate is a combination of the updates, so n weights are all that is
 //! kept of it, and an iteration is one pass over the updates.
 
 use crate::coordinate::{mean_of_two, median_network, middle};
@@ -27,17 +27,17 @@ pub(crate) fn weights(rows: &Rows<'_>) -> (Vec<f64>, Option<RuleWarning>) {
     let distances = distances_to_median(rows);
     let unit = lower_median(&distances);
     if unit == 0.0 {
-        // More than half of the updates are one point, which no other point beats.
+        // At least half of the updates are one point, which no other point beats.
         let there: Vec<f64> =
             distances.iter().map(|distance| f64::from(u8::from(*distance == 0.0))).collect();
         return (normalised(&there), None);
     }
-    let step = |distances: &[f64]| {
-        normalised(
-            &distances.iter().map(|distance| unit / distance.max(SMOOTHING * unit)).collect::<Vec<_>>(),
-        )
+    let step = |distances: &[f64], smoothing: f64| {
+        let weights = distances.iter().map(|distance| unit / distance.max(smoothing * unit));
+        normalised(&weights.collect::<Vec<_>>())
     };
-    let mut weights = step(&distances);
+    // The start may be one of the updates, which without smoothing holds the iteration for ever.
+    let mut weights = step(&distances, 1.0);
     let mut before = vec![0.0; n];
     let mut movement = f64::INFINITY;
     for iteration in 0..ITERATIONS {
@@ -47,7 +47,7 @@ pub(crate) fn weights(rows: &Rows<'_>) -> (Vec<f64>, Option<RuleWarning>) {
         if movement <= TOLERANCE {
             return (weights, None);
         }
-        before = std::mem::replace(&mut weights, step(&distances));
+        before = std::mem::replace(&mut weights, step(&distances, SMOOTHING));
     }
     (weights, Some(RuleWarning::NotConverged { iterations: ITERATIONS, movement }))
 }
