@@ -59,6 +59,16 @@ impl Units {
         units
     }
 
+    /// These units and, for each of `images`, one more of that image alone.
+    #[must_use]
+    pub fn and_single(mut self, images: impl IntoIterator<Item = u32>) -> Self {
+        for image in images {
+            self.images.push(image);
+            self.starts.push(self.images.len() as u32);
+        }
+        self
+    }
+
     /// Number of units.
     pub fn len(&self) -> usize {
         self.starts.len() - 1
@@ -170,6 +180,11 @@ mod tests {
         assert_eq!(lists, [&[0, 3][..], &[1], &[2], &[4]]);
         assert_eq!(Units::new(&dataset, &[3, 0], UnitKind::Image).len(), 2);
         assert!(Units::new(&dataset, &[], UnitKind::Patient).is_empty());
+        let more = units.and_single([7, 3]);
+        assert_eq!(
+            (more.len(), more.unit(0), more.unit(4), more.unit(5)),
+            (6, &[0, 3][..], &[7][..], &[3][..])
+        );
     }
 
     /// Counts of 1000 units over 400 samples: each within 6 standard deviations of its mean, which
