@@ -1,0 +1,45 @@
+//! The REST API: paths, methods and shapes of the original project, and a few more.
+
+pub(crate) mod config;
+pub(crate) mod data;
+pub(crate) mod failure;
+pub(crate) mod health;
+pub(crate) mod runs;
+pub(crate) mod stream;
+pub(crate) mod training;
+
+use crate::app::App;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The API's description.
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "MedFedAgent",
+    description = "Watches federated training and starts and stops it. All times are UTC; a value that the data do not define is null.",
+    license(name = "MIT", identifier = "MIT")
+))]
+struct Description;
+
+/// All paths, and what describes them.
+pub(crate) fn router() -> (axum::Router<App>, utoipa::openapi::OpenApi) {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(data::data))
+        .routes(routes!(data::metrics))
+        .routes(routes!(training::start))
+        .routes(routes!(training::stop))
+        .routes(routes!(training::pause))
+        .routes(routes!(training::resume))
+        .routes(routes!(training::reset))
+        .routes(routes!(training::status))
+        .routes(routes!(training::logs))
+        .routes(routes!(training::round_history))
+        .routes(routes!(config::read, config::change))
+        .routes(routes!(runs::list))
+        .routes(routes!(runs::one))
+        .routes(routes!(stream::events))
+        .routes(routes!(health::prometheus))
+        .routes(routes!(health::health))
+        .split_for_parts()
+}

@@ -1,0 +1,23 @@
+//! Why the dashboard cannot be served.
+
+use std::net::SocketAddr;
+
+/// Why the dashboard cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DashboardError {
+    /// The address cannot be listened on.
+    #[error("{address} cannot be listened on")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// An address that others can reach needs users and TLS.
+    #[error("{address} can be reached from other machines, which needs users and TLS")]
+    NotLoopback {
+        /// The address.
+        address: SocketAddr,
+    },
+}

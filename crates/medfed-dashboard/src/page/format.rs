@@ -1,0 +1,20 @@
+//! Numbers as people read them.
+
+use medfed_types::Epsilon;
+
+/// A measurement between 0 and 1, or a dash where it is not defined.
+pub(crate) fn share(value: Option<f64>) -> String {
+    value.map_or_else(|| "–".to_owned(), |value| format!("{value:.3}"))
+}
+
+/// A loss or a norm.
+pub(crate) fn number(value: Option<f64>) -> String {
+    value.map_or_else(|| "–".to_owned(), |value| format!("{value:.4}"))
+}
+
+/// ε, rounded up: what is shown is never less than what was spent.
+pub(crate) fn epsilon(value: Option<f64>) -> String {
+    value
+        .and_then(|value| Epsilon::new(value).ok())
+        .map_or_else(|| "–".to_owned(), |value| format!("{:.2}", value.rounded_up(2)))
+}

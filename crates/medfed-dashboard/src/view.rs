@@ -1,0 +1,90 @@
+//! What pages and API show: the store's contents, read once per change and shared.
+
+use medfed_federation::report::{RoundReport, Summary};
+use medfed_store::{Event, Reader, Run, StoreError};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A results folder as of one moment.
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    /// All runs, oldest first.
+    pub(crate) runs: Vec<Run>,
+    /// The newest run in full.
+    latest: Option<Arc<RunView>>,
+}
+
+/// One run in full.
+#[derive(Debug)]
+pub(crate) struct RunView {
+    /// Its row.
+    pub(crate) run: Run,
+    /// Its reports, in order.
+    pub(crate) rounds: Vec<RoundReport>,
+    /// What happened, oldest first.
+    pub(crate) events: Vec<Event>,
+    /// Documents by name, such as `fairness_report`.
+    pub(crate) documents: BTreeMap<String, Value>,
+    /// Its summary, once it has ended.
+    pub(crate) summary: Option<Summary>,
+}
+
+impl View {
+    /// Reads the list of runs and the newest run.
+    pub(crate) fn read(reader: &Reader) -> Result<Self, StoreError> {
+        let runs = reader.runs()?;
+        let latest = runs.last().map(|run| RunView::read(reader, run.clone())).transpose()?;
+        Ok(Self { runs, latest: latest.map(Arc::new) })
+    }
+
+    /// The newest run.
+    pub(crate) fn latest(&self) -> Option<&Arc<RunView>> {
+        self.latest.as_ref()
+    }
+}
+
+impl RunView {
+    /// Reads one run.
+    pub(crate) fn read(reader: &Reader, run: Run) -> Result<Self, StoreError> {
+        let unreadable = |what| move |source| StoreError::Json { what, source };
+        let rounds = reader
+            .rounds(&run.id)?
+            .into_iter()
+            .map(|round| serde_json::from_value(round.report).map_err(unreadable("round")))
+            .collect::<Result<_, _>>()?;
+        let documents = reader
+            .documents(&run.id)?
+            .into_iter()
+            .filter_map(|name| Some((reader.document(&run.id, &name).transpose()?, name)))
+            .map(|(text, name)| {
+                let document = serde_json::from_str(&text?).map_err(unreadable("document"))?;
+                Ok((name, document))
+            })
+            .collect::<Result<_, StoreError>>()?;
+        let summary = run.summary.clone().map(serde_json::from_value).transpose();
+        Ok(Self {
+            rounds,
+            events: reader.events(&run.id)?,
+            documents,
+            summary: summary.map_err(unreadable("summary"))?,
+            run,
+        })
+    }
+
+    /// The configuration, without what is stored beside it for resuming.
+    pub(crate) fn config(&self) -> &Value {
+        self.run.config.get("config").unwrap_or(&self.run.config)
+    }
+
+    /// Rounds planned.
+    pub(crate) fn planned_rounds(&self) -> u32 {
+        self.config()["federated"]["num_rounds"].as_u64().unwrap_or_default() as u32
+    }
+
+    /// ε that no hospital may pass; nothing without privacy.
+    pub(crate) fn budget(&self) -> Option<f64> {
+        let privacy = &self.config()["privacy"];
+        privacy["enabled"].as_bool().unwrap_or(true).then(|| privacy["epsilon_budget"].as_f64()).flatten()
+    }
+}
