@@ -26,7 +26,9 @@ pub use orchestrator::{LogLevel, NoiseStrategy, Orchestrator};
 pub use output::{Dashboard, Device, Evaluation, Experiment, Metric, Output};
 pub use privacy::{AccountantName, NoiseSetting, Privacy, PrivacyUnit};
 pub use privacy_audit::{Attack, CanaryKind, PrivacyAudit};
-pub use robust_aggregation::{AnomalyDetector, OnDetection, RobustAggregation, RobustMethod};
+pub use robust_aggregation::{
+    AnomalyDetector, ClippingRadius, OnDetection, PreAggregation, RobustAggregation, RobustMethod,
+};
 pub use secure_aggregation::SecureAggregation;
 pub use simulation::{SimulatedAttack, Simulation};
 pub use training::{OptimizerName, SchedulerName, Training};

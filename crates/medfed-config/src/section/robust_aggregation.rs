@@ -1,5 +1,6 @@
 //! Aggregation that a few bad updates cannot steer, and the search for them.
 
+use super::privacy::Auto;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,16 @@ pub struct RobustAggregation {
     /// Updates that `multi_krum` selects.
     #[schemars(range(min = 1, max = 1000))]
     pub multi_krum_k: u32,
+    /// What happens to the updates before `method`. `nnm` replaces every update by the mean of the
+    /// hospitals minus `num_byzantine` nearest to it, against bad hospitals that hide among patients who
+    /// differ; not together with `foolsgold`.
+    pub pre: PreAggregation,
+    /// L2 norm to which `centered_clipping` shortens the difference of every update to the last round's
+    /// step. `auto` is the median of the differences.
+    pub clipping_radius: ClippingRadius,
+    /// How often `centered_clipping` moves its centre in a round.
+    #[schemars(range(min = 1, max = 100))]
+    pub clipping_iterations: u32,
     /// Searches for updates whose size or direction is out of line.
     pub enable_detection: bool,
     /// How they are searched for.
@@ -40,6 +51,9 @@ impl Default for RobustAggregation {
             num_byzantine: 0,
             trim_ratio: 0.1,
             multi_krum_k: 1,
+            pre: PreAggregation::None,
+            clipping_radius: ClippingRadius::Auto(Auto::Auto),
+            clipping_iterations: 3,
             enable_detection: false,
             detector: AnomalyDetector::Robust,
             detection_threshold: 3.0,
@@ -88,6 +102,10 @@ pub enum RobustMethod {
     Bulyan,
     /// Less weight for hospitals whose updates resemble each other too much.
     Foolsgold,
+    /// The point with the least sum of distances to the updates.
+    GeometricMedian,
+    /// The last round's step plus the mean of the clipped differences to it.
+    CenteredClipping,
 }
 
 impl RobustMethod {
@@ -101,6 +119,38 @@ impl RobustMethod {
             Self::MultiKrum => "multi_krum",
             Self::Bulyan => "bulyan",
             Self::Foolsgold => "foolsgold",
+            Self::GeometricMedian => "geometric_median",
+            Self::CenteredClipping => "centered_clipping",
+        }
+    }
+}
+
+/// What happens to the updates before the rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PreAggregation {
+    /// Nothing.
+    None,
+    /// Nearest-neighbour mixing.
+    Nnm,
+}
+
+/// How far an update may be from the centre of centred clipping.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum ClippingRadius {
+    /// This L2 norm.
+    Fixed(#[schemars(range(max = 1.0e6), extend("exclusiveMinimum" = 0))] f64),
+    /// The median distance of the updates.
+    Auto(Auto),
+}
+
+impl ClippingRadius {
+    /// The fixed radius; `None` where it follows the updates.
+    pub fn fixed(self) -> Option<f64> {
+        match self {
+            Self::Fixed(radius) => Some(radius),
+            Self::Auto(_) => None,
         }
     }
 }
