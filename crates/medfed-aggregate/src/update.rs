@@ -24,6 +24,16 @@ impl SiteUpdate {
         }
     }
 
+    /// The same update with its weight multiplied by `factor`.
+    pub fn scaled(self, factor: f64) -> Result<Self, AggregateError> {
+        let weight = self.weight * factor;
+        if weight.is_finite() && weight > 0.0 {
+            Ok(Self { weight, ..self })
+        } else {
+            Err(AggregateError::Weight { site: self.site, weight })
+        }
+    }
+
     /// Who sent it.
     pub fn site(&self) -> &SiteId {
         &self.site

@@ -188,6 +188,19 @@ pub struct ReportedTally {
     pub groups: BTreeMap<String, Option<GroupCounts>>,
 }
 
+impl ReportedTally {
+    /// Refuses counts that are not those of groups of a problem with `classes` classes.
+    pub fn check(&self, classes: usize) -> Result<(), EvalError> {
+        let unsound = |counts: &Option<GroupCounts>| counts.as_ref().is_some_and(|c| !c.is_sound(classes));
+        match self.groups.iter().find(|(_, counts)| unsound(counts)) {
+            Some((group, _)) => {
+                Err(EvalError::Counts { attribute: self.attribute.clone(), group: group.clone() })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 /// The counts of one group over several hospitals.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SummedGroup {
@@ -204,16 +217,13 @@ pub(crate) fn sum<'a>(
 ) -> Result<BTreeMap<String, SummedGroup>, EvalError> {
     let mut groups: BTreeMap<String, SummedGroup> = BTreeMap::new();
     for tally in tallies.into_iter().filter(|tally| tally.attribute == attribute) {
+        tally.check(classes)?;
         for (name, counts) in &tally.groups {
             let group = groups
                 .entry(name.clone())
                 .or_insert_with(|| SummedGroup { counts: GroupCounts::empty(classes), withheld: 0 });
             match counts {
-                Some(counts) if counts.is_sound(classes) => group.counts.add(counts),
-                Some(_) => {
-                    let (attribute, group) = (attribute.to_owned(), name.clone());
-                    return Err(EvalError::Counts { attribute, group });
-                }
+                Some(counts) => group.counts.add(counts),
                 None => group.withheld += 1,
             }
         }
