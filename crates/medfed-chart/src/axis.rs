@@ -1,5 +1,6 @@
 //! Axes: from values to pixels.
 
+use crate::chart::Span;
 use crate::number::{Ticks, drawable, linear_ticks, log_ticks};
 
 /// One axis of a chart.
@@ -89,6 +90,11 @@ pub(crate) struct Fitted {
 }
 
 impl Fitted {
+    /// Where its ends are.
+    pub(crate) fn span(&self) -> Span {
+        Span { scale: self.scale, values: (self.ticks.low, self.ticks.high), pixels: self.pixels }
+    }
+
     /// The pixel of a value; values beyond an end are at the end.
     pub(crate) fn at(&self, value: f64) -> f64 {
         let measure = |value: f64| match self.scale {

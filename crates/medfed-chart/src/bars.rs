@@ -125,6 +125,7 @@ impl BarChart {
             width: whole,
             height: bottom + 34.0 + PAD,
             marks,
+            plane: None,
             table: self.table(),
         }
     }

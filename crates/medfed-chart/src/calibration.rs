@@ -2,7 +2,7 @@
 
 use crate::axis::Axis;
 use crate::chart::{Chart, Width};
-use crate::mark::{Anchor, Mark, Stroke, dash, line, marker, text};
+use crate::mark::{Anchor, Mark, Stroke, cut_text, dash, line, marker, text};
 use crate::number::{count, drawable, optional, plain};
 use crate::paint::Paint;
 use crate::plot::{Entry, Frame, LABEL, PAD, SMALL, Sample, Wanted};
@@ -103,19 +103,21 @@ impl CalibrationChart {
             }
         }
         frame.marks.push(line((frame.left, base), (frame.right, base), Stroke::solid(Paint::Axis, 1.0)));
-        let most_label = count(most);
+        let most_label = crate::text::shortened(&count(most), SMALL, frame.left - 8.0).into_owned();
         let place = (frame.left - 6.0, top + SMALL * 0.8);
         frame.marks.push(text(place, Anchor::End, SMALL, Paint::Muted, most_label));
         let place = (frame.left - 6.0, base);
         frame.marks.push(text(place, Anchor::End, SMALL, Paint::Muted, "0"));
         let place = (f64::midpoint(frame.left, frame.right), base + 18.0);
         let words = format!("{} in each bin", self.counted);
-        frame.marks.push(text(place, Anchor::Middle, LABEL, Paint::Muted, words));
+        let room = 2.0 * (place.0 - PAD).min(width.pixels() - PAD - place.0);
+        frame.marks.push(cut_text(place, Anchor::Middle, LABEL, Paint::Muted, &words, room));
         Chart {
             title: self.title.clone(),
             description: self.description(),
             width: width.pixels(),
             height: base + 18.0 + PAD,
+            plane: Some(frame.plane()),
             marks: frame.marks,
             table: self.table(),
         }

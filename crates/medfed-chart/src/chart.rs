@@ -1,5 +1,6 @@
 //! A drawn chart.
 
+use crate::axis::Scale;
 use crate::mark::Mark;
 use crate::svg;
 use crate::table::Table;
@@ -19,6 +20,29 @@ pub struct Chart {
     pub marks: Vec<Mark>,
     /// The numbers.
     pub table: Table,
+    /// Where values are, for charts with two axes.
+    pub plane: Option<Plane>,
+}
+
+/// Where the values of a chart are in its picture, for whoever adds a crosshair. An SVG says it in the
+/// attributes `data-x` and `data-y`: scale, two values, and the two pixels where they are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Plane {
+    /// The horizontal axis.
+    pub x: Span,
+    /// The vertical axis.
+    pub y: Span,
+}
+
+/// One axis of a [`Plane`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Span {
+    /// How values are spread.
+    pub scale: Scale,
+    /// The values at its ends.
+    pub values: (f64, f64),
+    /// The pixels of these values.
+    pub pixels: (f64, f64),
 }
 
 impl Chart {
@@ -27,7 +51,7 @@ impl Chart {
         svg::file(self)
     }
 
-    /// The chart as an `<svg>` element for a page that holds [`STYLESHEET`](crate::STYLESHEET). `id` tells
+    /// The chart as an `<svg>` element for a page that holds [`stylesheet`](crate::stylesheet). `id` tells
     /// the charts of a page apart: letters, digits and hyphens; other characters are left out.
     pub fn inline(&self, id: &str) -> String {
         svg::element(self, id)

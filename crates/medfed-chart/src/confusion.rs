@@ -85,7 +85,7 @@ impl ConfusionMatrix {
                 if high < 36.0 || all == 0 {
                     marks.push(write((centre, middle + size * 0.36), Anchor::Middle, size, ink, number));
                 } else {
-                    marks.push(write((centre, middle), Anchor::Middle, size, ink, number));
+                    marks.push(write((centre, middle - 1.0), Anchor::Middle, size, ink, number));
                     let percent = format!("{:.0} %", share * 100.0);
                     if text_width(&percent, SMALL) <= cell - 4.0 {
                         marks.push(text((centre, middle + 15.0), Anchor::Middle, SMALL, ink, percent));
@@ -109,6 +109,7 @@ impl ConfusionMatrix {
             width: whole,
             height: bottom + PAD,
             marks,
+            plane: None,
             table: self.table(),
         }
     }

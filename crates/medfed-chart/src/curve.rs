@@ -3,7 +3,7 @@
 use crate::axis::Axis;
 use crate::chart::{Chart, Width};
 use crate::decimate::decimated;
-use crate::mark::{Mark, Stroke, dash};
+use crate::mark::{Mark, Stroke, dash, sparse_markers};
 use crate::number::{drawable, plain};
 use crate::paint::Paint;
 use crate::plot::{Entry, Frame, Sample, Wanted};
@@ -172,7 +172,8 @@ impl Rates<'_> {
             empty &= points.is_empty();
             if !points.is_empty() {
                 let stroke = Stroke { paint: Paint::Series(index), width: 2.0, dash: dash(index) };
-                let marks = vec![Mark::Line { points, stroke, tip: Some(named(curve)) }];
+                let mut marks = sparse_markers(index, &points);
+                marks.push(Mark::Line { points, stroke, tip: Some(named(curve)) });
                 frame.marks.push(Mark::Series { index, marks });
             }
         }
@@ -184,6 +185,7 @@ impl Rates<'_> {
             title: self.title.to_owned(),
             description: format!("{} over {}: {}.", self.y.title, self.x.title, names.join("; ")),
             width: width.pixels(),
+            plane: Some(frame.plane()),
             height: frame.height,
             table: self.table(),
             marks: frame.marks,

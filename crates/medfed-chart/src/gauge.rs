@@ -46,6 +46,7 @@ impl Gauge {
             width: whole,
             height: height + PAD,
             marks,
+            plane: None,
             table: self.table(),
         }
     }
@@ -94,9 +95,9 @@ impl Gauge {
             marks.push(line(at(limit, inner - 3.0), at(limit, outer + 3.0), Stroke::solid(Paint::Ink, 1.5)));
         }
         let shown = value.and_then(drawable).map_or("–".to_owned(), plain);
-        marks.push(bold((centre.0, centre.1 - 24.0), Anchor::Middle, 28.0, Paint::Ink, shown));
+        marks.push(bold((centre.0, centre.1 - 26.0), Anchor::Middle, 28.0, Paint::Ink, shown));
         let of = format!("of {}", plain(self.budget));
-        marks.push(text((centre.0, centre.1 - 4.0), Anchor::Middle, LABEL, Paint::Muted, of));
+        marks.push(text((centre.0, centre.1 - 3.0), Anchor::Middle, LABEL, Paint::Muted, of));
         let room = whole - 2.0 * PAD;
         let place = (centre.0, centre.1 + 20.0);
         let words =

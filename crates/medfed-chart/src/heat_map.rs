@@ -63,11 +63,11 @@ impl HeatMap {
             &self.column_title,
             whole - PAD - left,
         ));
-        let top = below + LABEL + 10.0 + head_lines as f64 * SMALL * 1.3 + 4.0;
+        let top = below + LABEL + 10.0 + head_lines as f64 * SMALL * 1.4 + 4.0;
         for (index, lines) in heads.iter().enumerate() {
             let centre = (index as f64 + 0.5).mul_add(column, left);
             for (line, each) in lines.iter().rev().enumerate() {
-                let y = top - 7.0 - line as f64 * SMALL * 1.3;
+                let y = top - 7.0 - line as f64 * SMALL * 1.4;
                 let tip = (lines.join(" ") != self.columns[index]).then(|| self.columns[index].clone());
                 marks.push(Mark::Text {
                     x: centre,
@@ -111,6 +111,7 @@ impl HeatMap {
             width: whole,
             height: bottom + PAD,
             marks,
+            plane: None,
             table: self.table(),
         }
     }

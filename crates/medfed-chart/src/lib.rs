@@ -2,7 +2,7 @@
 //!
 //! Each chart is a plain struct; `draw` lays it out as a [`Chart`]: marks at pixels, the numbers as a
 //! [`Table`] for whoever does not see them, and a description. A [`Chart`] becomes an SVG file
-//! ([`Chart::svg`]), an element of a page ([`Chart::inline`], with [`STYLESHEET`] once in the page), or
+//! ([`Chart::svg`]), an element of a page ([`Chart::inline`], with [`stylesheet`] once in the page), or
 //! whatever draws [`Mark`]s.
 //!
 //! Nothing fails: a value that is not finite is a gap, a chart without values says so, more points than
@@ -31,13 +31,13 @@ mod text;
 pub use axis::{Axis, Scale};
 pub use bars::{Bar, BarChart};
 pub use calibration::{CalibrationBin, CalibrationChart};
-pub use chart::{Chart, Width};
+pub use chart::{Chart, Plane, Span, Width};
 pub use confusion::ConfusionMatrix;
 pub use curve::{Ceiling, Curve, PrecisionRecallChart, RocChart};
 pub use gauge::Gauge;
 pub use heat_map::{Cell, HeatMap};
 pub use line::{LineChart, Series, Threshold};
 pub use mark::{Anchor, Mark, Stroke};
-pub use paint::{Paint, SERIES, STYLESHEET};
+pub use paint::{Paint, SERIES, stylesheet};
 pub use sparkline::Sparkline;
 pub use table::Table;

@@ -3,13 +3,13 @@
 use crate::axis::Axis;
 use crate::chart::{Chart, Width};
 use crate::decimate::decimated;
-use crate::mark::{Mark, Stroke, dash, line, marker};
+use crate::mark::{Mark, Stroke, dash, line, marker, sparse_markers};
 use crate::number::{optional, plain};
 use crate::paint::Paint;
 use crate::plot::{Entry, Frame, Sample, Wanted};
 use crate::table::Table;
 
-/// Points of a series that are marked each; more are only a line.
+/// Points of a series that are marked each; of more only some are.
 const MARKED: usize = 40;
 
 /// Several series over one axis.
@@ -114,6 +114,7 @@ impl LineChart {
             title: self.title.clone(),
             description: self.description(),
             width: width.pixels(),
+            plane: Some(frame.plane()),
             height: frame.height,
             marks: frame.marks,
             table: self.table(),
@@ -146,6 +147,9 @@ impl LineChart {
             }
             if piece.len() > 1 {
                 let points = decimated(piece.into_iter().map(|point| frame.at(point)).collect());
+                if !all_marked {
+                    markers.append(&mut sparse_markers(index, &points));
+                }
                 lines.push(Mark::Line { points, stroke, tip: None });
             }
         }

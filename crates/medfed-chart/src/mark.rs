@@ -129,6 +129,20 @@ pub(crate) fn marker(index: usize, (x, y): (f64, f64), tip: Option<String>) -> M
     Mark::Area { points, fill: Paint::Series(index), opacity: 1.0, tip }
 }
 
+/// Markers along an ascending line of many points, one in about 90 pixels, at other places for each series.
+pub(crate) fn sparse_markers(index: usize, points: &[(f64, f64)]) -> Vec<Mark> {
+    const APART: f64 = 90.0;
+    let mut next = points.first().map_or(0.0, |point| point.0) + 20.0 + (index % 5) as f64 * APART / 5.0;
+    let mut marks = Vec::new();
+    for point in points {
+        if point.0 >= next {
+            marks.push(marker(index, *point, None));
+            next = point.0 + APART;
+        }
+    }
+    marks
+}
+
 /// Text at a place; [`Mark::Text`] with fewer words.
 pub(crate) fn text(
     place: (f64, f64),

@@ -33,6 +33,7 @@ pub(crate) fn optional(value: Option<f64>) -> String {
 
 /// A number rounded to so many decimals, without trailing zeros.
 pub(crate) fn decimals(value: f64, places: usize) -> String {
+    let places = places.min(12);
     let text = format!("{value:.places$}");
     let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     let text = if text == "-0" { "0" } else { text };
@@ -62,14 +63,14 @@ pub(crate) fn count(value: u64) -> String {
     grouped
 }
 
-/// Steps of 1, 2 or 5 times a power of ten that cover `low` to `high` in about `wanted` ticks; `whole`
+/// Steps of 1, 2 or 5 times a power of ten that cover `low` to `high` in about `wanted` ticks, at most a third more; `whole`
 /// asks for whole numbers.
 pub(crate) fn linear_ticks(low: f64, high: f64, wanted: f64, whole: bool) -> Ticks {
     let (low, high) = spread(low, high);
     let rough = (high - low) / wanted.max(1.0);
     let power = 10f64.powf(rough.log10().floor());
     let step =
-        [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|step| *step >= rough * 0.999);
+        [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|step| *step >= rough * 0.75);
     let mut step = step.unwrap_or(power * 10.0);
     if whole {
         step = step.max(1.0);
@@ -164,7 +165,7 @@ mod tests {
         let labels = |ticks: Ticks| ticks.marks.into_iter().map(|mark| mark.1).collect::<Vec<_>>();
         assert_eq!(labels(linear_ticks(0.0, 1.0, 5.0, false)), ["0", "0.2", "0.4", "0.6", "0.8", "1"]);
         assert_eq!(labels(linear_ticks(1.0, 3.0, 8.0, true)), ["1", "2", "3"]);
-        assert_eq!(labels(linear_ticks(0.5, 0.5, 4.0, false)).len(), 6);
+        assert_eq!(labels(linear_ticks(0.5, 0.5, 4.0, false)).len(), 7);
         assert_eq!(labels(log_ticks(0.002, 1.0, 6.0)), ["0.001", "0.01", "0.1", "1"]);
     }
 

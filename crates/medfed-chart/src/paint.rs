@@ -82,16 +82,36 @@ impl Paint {
             Self::Series(index) => LIGHT[index % SERIES],
             Self::Heat(at) => return hex(heat(at)).into(),
             Self::OnHeat(at) => {
-                if luminance(heat(at)) > 0.3 {
-                    "#1b1f24"
-                } else {
-                    "#ffffff"
-                }
+                // Where black and white stand out equally, at 4.58 to 1.
+                if luminance(heat(at)) > 0.179 { "#000000" } else { "#ffffff" }
             }
         };
         colour.into()
     }
+
+    /// The colour on a dark ground.
+    pub(crate) fn dark(self) -> Cow<'static, str> {
+        let colour = match self {
+            Self::Ink => "#e6edf3",
+            Self::Muted => "#a3adb8",
+            Self::Axis => "#768390",
+            Self::Grid => "#2d333b",
+            Self::Surface => DARK_GROUND,
+            Self::Track => "#262c34",
+            Self::Good => "#3fc495",
+            Self::Warning => "#e3a83b",
+            Self::Alert => "#ff8552",
+            Self::Series(index) => DARK[index % SERIES],
+            Self::Heat(_) | Self::OnHeat(_) => return self.colour(),
+        };
+        colour.into()
+    }
 }
+
+const DARK_GROUND: &str = "#0f141a";
+
+/// The same series on a dark ground.
+const DARK: [&str; SERIES] = ["#5ab0e8", "#ff8c42", "#35c495", "#dd8fd0", "#e3b23b", "#9ad2f7", "#c3ccd5"];
 
 fn heat(at: f64) -> [f64; 3] {
     let at = if at.is_finite() { at.clamp(0.0, 1.0) } else { 0.0 } * (HEAT.len() - 1) as f64;
@@ -116,61 +136,75 @@ fn luminance(rgb: [f64; 3]) -> f64 {
     0.0722f64.mul_add(linear[2], 0.2126f64.mul_add(linear[0], 0.7152 * linear[1]))
 }
 
-/// What a page puts into its style sheet so that charts inside it follow light, dark and print. A page may
-/// set the custom properties otherwise.
-pub const STYLESHEET: &str = concat!(
-    ":root{--chart-ink:#1b1f24;--chart-muted:#57606a;--chart-axis:#8c959f;--chart-grid:#e1e5ea;",
-    "--chart-surface:#fff;--chart-track:#e8ecf0;--chart-good:#00795a;--chart-warning:#b27700;",
-    "--chart-alert:#c04000;--chart-s0:#0072b2;--chart-s1:#d55e00;--chart-s2:#009e73;--chart-s3:#aa4499;",
-    "--chart-s4:#b27700;--chart-s5:#3d9bd6;--chart-s6:#4d4d4d}\n",
-    "@media screen and (prefers-color-scheme:dark){:root{--chart-ink:#e6edf3;--chart-muted:#a3adb8;",
-    "--chart-axis:#768390;--chart-grid:#2d333b;--chart-surface:#0f141a;--chart-track:#262c34;",
-    "--chart-good:#3fc495;--chart-warning:#e3a83b;--chart-alert:#ff8552;--chart-s0:#5ab0e8;",
-    "--chart-s1:#ff8c42;--chart-s2:#35c495;--chart-s3:#dd8fd0;--chart-s4:#e3b23b;--chart-s5:#9ad2f7;",
-    "--chart-s6:#c3ccd5}}\n",
-    ".chart .f-ink{fill:var(--chart-ink)}.chart .f-muted{fill:var(--chart-muted)}",
-    ".chart .f-axis{fill:var(--chart-axis)}.chart .f-grid{fill:var(--chart-grid)}",
-    ".chart .f-surface{fill:var(--chart-surface)}.chart .f-track{fill:var(--chart-track)}",
-    ".chart .f-good{fill:var(--chart-good)}.chart .f-warning{fill:var(--chart-warning)}",
-    ".chart .f-alert{fill:var(--chart-alert)}.chart .f-s0{fill:var(--chart-s0)}",
-    ".chart .f-s1{fill:var(--chart-s1)}.chart .f-s2{fill:var(--chart-s2)}.chart .f-s3{fill:var(--chart-s3)}",
-    ".chart .f-s4{fill:var(--chart-s4)}.chart .f-s5{fill:var(--chart-s5)}.chart .f-s6{fill:var(--chart-s6)}\n",
-    ".chart .l-ink{stroke:var(--chart-ink)}.chart .l-muted{stroke:var(--chart-muted)}",
-    ".chart .l-axis{stroke:var(--chart-axis)}.chart .l-grid{stroke:var(--chart-grid)}",
-    ".chart .l-surface{stroke:var(--chart-surface)}.chart .l-track{stroke:var(--chart-track)}",
-    ".chart .l-good{stroke:var(--chart-good)}.chart .l-warning{stroke:var(--chart-warning)}",
-    ".chart .l-alert{stroke:var(--chart-alert)}.chart .l-s0{stroke:var(--chart-s0)}",
-    ".chart .l-s1{stroke:var(--chart-s1)}.chart .l-s2{stroke:var(--chart-s2)}",
-    ".chart .l-s3{stroke:var(--chart-s3)}.chart .l-s4{stroke:var(--chart-s4)}",
-    ".chart .l-s5{stroke:var(--chart-s5)}.chart .l-s6{stroke:var(--chart-s6)}\n",
-);
+/// Paints whose colour depends on the mode of the viewer.
+const THEMED: [Paint; 9 + SERIES] = [
+    Paint::Ink,
+    Paint::Muted,
+    Paint::Axis,
+    Paint::Grid,
+    Paint::Surface,
+    Paint::Track,
+    Paint::Good,
+    Paint::Warning,
+    Paint::Alert,
+    Paint::Series(0),
+    Paint::Series(1),
+    Paint::Series(2),
+    Paint::Series(3),
+    Paint::Series(4),
+    Paint::Series(5),
+    Paint::Series(6),
+];
+
+/// What a page puts into its style sheet so that charts inside it follow light, dark and print. The page may
+/// set the custom properties (`--chart-ink` and so on) otherwise.
+pub fn stylesheet() -> String {
+    let colours = |of: fn(Paint) -> Cow<'static, str>| -> String {
+        THEMED
+            .iter()
+            .filter_map(|paint| Some(format!("--chart-{}:{};", paint.class()?, of(*paint))))
+            .collect()
+    };
+    let rule = |class: Cow<'static, str>| {
+        format!(
+            ".chart .f-{class}{{fill:var(--chart-{class})}}.chart .l-{class}{{stroke:var(--chart-{class})}}\n"
+        )
+    };
+    let rules: Vec<String> = THEMED.iter().filter_map(|paint| paint.class()).map(rule).collect();
+    format!(
+        ":root{{{}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{}}}}}\n{}",
+        colours(Paint::colour),
+        colours(Paint::dark),
+        rules.concat()
+    )
+}
+
+/// What a file brings along: dark colours for viewers that are dark. Without custom properties, which not
+/// every program knows.
+pub(crate) fn dark_rules() -> String {
+    let rule = |paint: &Paint| {
+        let (class, colour) = (paint.class()?, paint.dark());
+        Some(format!(".f-{class}{{fill:{colour}}}.l-{class}{{stroke:{colour}}}"))
+    };
+    let rules: String = THEMED.iter().filter_map(rule).collect();
+    format!("@media screen and (prefers-color-scheme:dark){{{rules}}}")
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const PAINTS: [Paint; 9] = [
-        Paint::Ink,
-        Paint::Muted,
-        Paint::Axis,
-        Paint::Grid,
-        Paint::Surface,
-        Paint::Track,
-        Paint::Good,
-        Paint::Warning,
-        Paint::Alert,
-    ];
-
     #[test]
-    fn the_style_sheet_knows_every_paint_and_agrees_with_the_colours() {
-        for paint in PAINTS.into_iter().chain((0..SERIES).map(Paint::Series)) {
+    fn a_page_and_a_file_know_every_paint() {
+        let (page, file) = (stylesheet(), dark_rules());
+        for paint in THEMED {
             let class = paint.class().unwrap();
-            let colour = if paint == Paint::Surface { "#fff".into() } else { paint.colour() };
-            assert!(STYLESHEET.contains(&format!("--chart-{class}:{colour}")), "{class}");
             for kind in ['f', 'l'] {
-                assert!(STYLESHEET.contains(&format!(".chart .{kind}-{class}{{")), "{kind}-{class}");
+                assert!(page.contains(&format!(".chart .{kind}-{class}{{")), "{kind}-{class}");
+                assert!(file.contains(&format!(".{kind}-{class}{{")), "{kind}-{class}");
             }
         }
+        assert!(!file.contains("var("));
     }
 
     fn contrast(a: &str, b: &str) -> f64 {
@@ -184,16 +218,18 @@ mod tests {
 
     #[test]
     fn text_and_lines_stand_out() {
-        let white = "#ffffff";
-        for paint in [Paint::Ink, Paint::Muted, Paint::Good, Paint::Alert] {
-            assert!(contrast(&paint.colour(), white) >= 4.5, "{paint:?}");
-        }
-        for paint in (0..SERIES).map(Paint::Series) {
-            assert!(contrast(&paint.colour(), white) >= 3.0, "{paint:?}");
+        for paint in THEMED {
+            let least = match paint {
+                Paint::Ink | Paint::Muted | Paint::Good | Paint::Alert => 4.5,
+                Paint::Series(_) | Paint::Axis | Paint::Warning => 3.0,
+                _ => 1.0,
+            };
+            assert!(contrast(&paint.colour(), "#ffffff") >= least, "{paint:?}");
+            assert!(contrast(&paint.dark(), DARK_GROUND) >= least, "{paint:?} in the dark");
         }
         let steps = (0..=100).map(|step| f64::from(step) / 100.0);
         assert!(
-            steps.clone().all(|at| contrast(&Paint::Heat(at).colour(), &Paint::OnHeat(at).colour()) >= 4.0)
+            steps.clone().all(|at| contrast(&Paint::Heat(at).colour(), &Paint::OnHeat(at).colour()) >= 4.5)
         );
         assert!(steps.map(|at| luminance(heat(at))).is_sorted_by(|a, b| a >= b), "pale to dark");
     }

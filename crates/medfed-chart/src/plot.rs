@@ -1,6 +1,7 @@
 //! What charts have in common: title, legend, and a frame with two axes.
 
 use crate::axis::{Axis, Fitted};
+use crate::chart::Plane;
 use crate::mark::{Anchor, Mark, Stroke, bold, cut_text, dash, line, marker, rect, text};
 use crate::paint::Paint;
 use crate::text::{width, wrapped};
@@ -160,15 +161,20 @@ impl Frame {
             marks.push(line((at, bottom), (at, bottom + 4.0), axis));
             let half = width(label, SMALL) / 2.0;
             if at - half > free {
-                marks.push(text((at, bottom + 17.0), Anchor::Middle, SMALL, Paint::Muted, label.clone()));
+                marks.push(text((at, bottom + 20.0), Anchor::Middle, SMALL, Paint::Muted, label.clone()));
                 free = at + half + 6.0;
             }
         }
         let middle = f64::midpoint(left, right);
         let room = 2.0 * (middle - PAD).min(whole - PAD - middle);
-        let place = (middle, bottom + 36.0);
+        let place = (middle, bottom + 38.0);
         marks.push(cut_text(place, Anchor::Middle, LABEL, Paint::Muted, &wanted.x.title, room));
-        Self { marks, x, y, left, right, top, bottom, height: bottom + 36.0 + PAD }
+        Self { marks, x, y, left, right, top, bottom, height: bottom + 38.0 + PAD }
+    }
+
+    /// Where values are.
+    pub(crate) fn plane(&self) -> Plane {
+        Plane { x: self.x.span(), y: self.y.span() }
     }
 
     /// A point in pixels.

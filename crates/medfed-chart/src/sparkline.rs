@@ -60,6 +60,7 @@ impl Sparkline {
             description: description(&known, ends),
             width: SIZE.0,
             height: SIZE.1,
+            plane: None,
             marks,
             table,
         }

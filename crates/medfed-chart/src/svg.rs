@@ -4,9 +4,10 @@
 //! sheet for dark viewers along, a page has it once for all its charts, and programs that know no style
 //! sheets draw it right as well. No attribute is a `style`, so that a strict content security policy holds.
 
-use crate::chart::Chart;
+use crate::axis::Scale;
+use crate::chart::{Chart, Span};
 use crate::mark::{Anchor, Mark, Stroke};
-use crate::paint::{Paint, STYLESHEET};
+use crate::paint::{Paint, dark_rules};
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
@@ -24,7 +25,7 @@ pub(crate) fn file(chart: &Chart) -> String {
     };
     let mut ground_text = String::new();
     mark(&mut ground_text, &ground);
-    let head = format!("<style>{}</style>", STYLESHEET.replace(":root", ".chart"));
+    let head = format!("<style>{}</style>", dark_rules());
     let svg = whole(chart, "chart", " xmlns=\"http://www.w3.org/2000/svg\"", &format!("{head}{ground_text}"));
     format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{svg}\n")
 }
@@ -37,9 +38,15 @@ pub(crate) fn element(chart: &Chart, id: &str) -> String {
 
 fn whole(chart: &Chart, id: &str, namespace: &str, head: &str) -> String {
     let (width, height) = (Length(chart.width), Length(chart.height));
+    let span = |axis: &str, span: Span| {
+        let scale = if span.scale == Scale::Log { "log" } else { "linear" };
+        let ((low, high), (from, to)) = (span.values, span.pixels);
+        format!("data-{axis}=\"{scale} {low} {high} {} {}\" ", Length(from), Length(to))
+    };
+    let data = chart.plane.map(|plane| span("x", plane.x) + &span("y", plane.y)).unwrap_or_default();
     let mut out = format!(
         "<svg{namespace} class=\"chart\" role=\"img\" aria-labelledby=\"{id}-title {id}-desc\" \
-         width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" font-family=\"{FONTS}\">\
+         {data}width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" font-family=\"{FONTS}\">\
          <title id=\"{id}-title\">{}</title><desc id=\"{id}-desc\">{}</desc>{head}",
         escaped(&chart.title),
         escaped(&chart.description)
