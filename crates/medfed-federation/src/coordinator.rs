@@ -1,11 +1,13 @@
-//! The coordinator: chooses hospitals, averages their updates, commits rounds. One phase, one type.
+//! The coordinator: chooses hospitals, makes one step of their updates, commits rounds. One phase, one type.
 //!
 //! [`Coordinator`] is the state between rounds. [`Coordinator::select`] consumes it and gives
 //! [`Training`], which collects replies; [`Training::aggregate`] gives [`Evaluating`] or [`Aborted`];
 //! [`Evaluating::commit`] gives the next [`Coordinator`] and the round's report. An aborted round gives
 //! the coordinator back as it was.
 
+mod admission;
 mod evaluating;
+mod measurements;
 mod state;
 mod training;
 
@@ -14,11 +16,18 @@ pub(crate) use state::OWNER;
 pub use training::{Aborted, Training};
 
 use crate::error::FederationError;
-use crate::report::{RoundReport, RunStatus, SitePrivacy};
+use crate::report::{RoundReport, RunStatus, SiteDecision, SitePrivacy};
+use medfed_aggregate::Aggregator;
+use medfed_aggregate::anomaly::Detector;
+use medfed_dp::orchestrator::Action;
+use medfed_dp::{DpPlan, History, Orchestrator, Outlook, Phase};
 use medfed_nn::optimizer::Ema;
-use medfed_types::{RoundId, Seed, SiteId};
+use medfed_nn::schedule::LearningRate;
+use medfed_types::{NoiseMultiplier, RoundId, SamplingRate, Seed, SiteId};
 use rand::seq::SliceRandom;
+use rayon::prelude::*;
 use std::collections::BTreeSet;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 
 /// What the coordinator goes by.
@@ -36,6 +45,27 @@ pub struct CoordinatorSettings {
     pub ema_decay: f64,
     /// Choice of hospitals.
     pub seed: Seed,
+    /// Makes one step of the updates; as before its first round.
+    pub aggregator: Aggregator,
+    /// Searches the updates; as before its first round.
+    pub detector: Option<Detector>,
+    /// What a finding leads to.
+    pub on_detection: OnDetection,
+    /// Decides about noise before each round.
+    pub orchestrator: Option<Orchestrator>,
+    /// Standard deviations from which a reported measurement is out of line; nothing is watched without.
+    pub measurement_threshold: Option<f64>,
+}
+
+/// What a finding about an update leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDetection {
+    /// It is reported.
+    Flag,
+    /// The update is left out.
+    Exclude,
+    /// The run stops with the last good model.
+    Halt,
 }
 
 /// A hospital as the coordinator knows it.
@@ -49,6 +79,25 @@ pub struct Member {
     pub train_units: u64,
     /// Images it validates on.
     pub validation_images: u64,
+    /// How it trains, as announced.
+    pub training: AnnouncedLocal,
+}
+
+/// A hospital's local training as announced: nothing in it depends on its images.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AnnouncedLocal {
+    /// Steps in each round.
+    pub steps: u64,
+    /// Learning rate of each step, counted over the whole run.
+    pub learning_rate: LearningRate,
+    /// Momentum of plain gradient descent; nothing for Adam.
+    pub momentum: Option<f64>,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// Parameters that move.
+    pub parameters: usize,
+    /// The plan, when there is privacy; its noise is the least.
+    pub plan: Option<DpPlan>,
 }
 
 /// The best model so far, by mean validation AUC, then by validation loss.
@@ -87,6 +136,8 @@ pub struct Coordinator {
     members: Vec<Member>,
     /// Hospitals whose budget is spent.
     left: BTreeSet<SiteId>,
+    aggregator: Aggregator,
+    detector: Option<Detector>,
     done: RoundId,
     global: Arc<Vec<f32>>,
     average: Option<Ema>,
@@ -100,7 +151,20 @@ pub enum Selection {
     /// A round.
     Round(Training),
     /// Nothing: the run is over.
-    Ended(Coordinator, RunStatus),
+    Ended(Box<Ended>),
+}
+
+/// A run that is over.
+#[derive(Debug)]
+pub struct Ended {
+    /// The coordinator after the last round.
+    pub coordinator: Coordinator,
+    /// How the run ended.
+    pub status: RunStatus,
+    /// Why, where that needs a sentence.
+    pub reason: Option<String>,
+    /// The decisions by which hospitals left before a round that did not come.
+    pub decisions: Vec<SiteDecision>,
 }
 
 impl Coordinator {
@@ -115,9 +179,12 @@ impl Coordinator {
         } else {
             None
         };
+        let (aggregator, detector) = (settings.aggregator.clone(), settings.detector.clone());
         Ok(Self {
             settings,
             members,
+            aggregator,
+            detector,
             left: BTreeSet::new(),
             done: RoundId(0),
             global: Arc::new(parameters),
@@ -127,26 +194,83 @@ impl Coordinator {
         })
     }
 
-    /// Chooses the hospitals of the next round, or says that the run is over.
-    pub fn select(self) -> Selection {
+    /// Decides about every hospital's noise and chooses the hospitals of the next round, or says that the
+    /// run is over.
+    pub fn select(self) -> Result<Selection, FederationError> {
+        let ended = |coordinator, status, reason, decisions| {
+            Ok(Selection::Ended(Box::new(Ended { coordinator, status, reason, decisions })))
+        };
         if self.done.0 >= self.settings.rounds {
-            return Selection::Ended(self, RunStatus::Completed);
-        }
-        let mut active: Vec<SiteId> =
-            self.members.iter().map(|m| m.site.clone()).filter(|site| !self.left.contains(site)).collect();
-        if active.len() < self.settings.min_available.max(self.settings.min_fit).max(1) {
-            // Hospitals leave for one reason only: their budget is spent.
-            return Selection::Ended(self, RunStatus::BudgetExhausted);
+            return ended(self, RunStatus::Completed, None, Vec::new());
         }
         let round = self.done.next();
+        let mut decisions = self.decisions(round)?;
+        let leaves = |decision: &SiteDecision| decision.decision.action == Action::Leave;
+        let leaving: BTreeSet<&SiteId> =
+            decisions.iter().filter(|d| leaves(d)).map(|decision| &decision.hospital).collect();
+        let mut active: Vec<SiteId> = (self.members.iter())
+            .map(|member| member.site.clone())
+            .filter(|site| !self.left.contains(site) && !leaving.contains(site))
+            .collect();
+        let least = self.settings.min_fit.max(self.aggregator.needed()).max(1);
+        let needed = self.settings.min_available.max(least);
+        if active.len() < needed {
+            // Hospitals leave for one reason only: their budget is spent.
+            let reason = format!(
+                "the privacy budget of {} of {} hospitals is spent; {} are left, {needed} are needed",
+                self.members.len() - active.len(),
+                self.members.len(),
+                active.len()
+            );
+            decisions.retain(leaves);
+            return ended(self, RunStatus::BudgetExhausted, Some(reason), decisions);
+        }
         let wanted = (self.settings.fraction_fit * active.len() as f64).round() as usize;
-        let wanted = wanted.clamp(self.settings.min_fit.clamp(1, active.len()), active.len());
+        let wanted = wanted.clamp(least.min(active.len()), active.len());
         if wanted < active.len() {
             active.shuffle(&mut self.settings.seed.generator("select", &[u64::from(round.0)]));
             active.truncate(wanted);
             active.sort();
         }
-        Selection::Round(Training::new(self, round, active))
+        decisions.retain(|decision| leaves(decision) || active.contains(&decision.hospital));
+        Ok(Selection::Round(Training::new(self, round, active, decisions)))
+    }
+
+    /// What the orchestrator says about each hospital with privacy that has not left. It is a function of
+    /// the rounds done, so a resumed run decides again what it decided before.
+    fn decisions(&self, round: RoundId) -> Result<Vec<SiteDecision>, FederationError> {
+        let Some(orchestrator) = &self.settings.orchestrator else { return Ok(Vec::new()) };
+        let Some(rounds) = NonZeroU32::new(self.settings.rounds.saturating_sub(round.0 - 1)) else {
+            return Ok(Vec::new());
+        };
+        let decide = |member: &Member| -> Result<Option<SiteDecision>, FederationError> {
+            let (Some(plan), Some(steps)) = (&member.training.plan, NonZeroU64::new(member.training.steps))
+            else {
+                return Ok(None);
+            };
+            if self.left.contains(&member.site) {
+                return Ok(None);
+            }
+            let history = self.history(&member.site)?;
+            let decision = orchestrator.decide(&Outlook { plan, history: &history, steps, rounds })?;
+            Ok(Some(SiteDecision { hospital: member.site.clone(), decision }))
+        };
+        let decided: Vec<_> = self.members.par_iter().map(decide).collect::<Result<_, _>>()?;
+        Ok(decided.into_iter().flatten().collect())
+    }
+
+    /// What the hospital has paid for, by its reports.
+    fn history(&self, site: &SiteId) -> Result<History, FederationError> {
+        let rounds = self.reports.iter().flat_map(|report| &report.hospitals);
+        rounds
+            .filter(|hospital| hospital.hospital == *site && hospital.steps > 0)
+            .filter_map(|hospital| hospital.privacy.map(|privacy| (privacy.spent, hospital.steps)))
+            .map(|(spent, steps)| {
+                let rate = SamplingRate::new(spent.sampling_rate).map_err(medfed_dp::DpError::from)?;
+                let noise = NoiseMultiplier::new(spent.noise_multiplier).map_err(medfed_dp::DpError::from)?;
+                Ok(Phase { rate, noise, steps })
+            })
+            .collect()
     }
 
     /// Whether the plan has another round.
@@ -172,6 +296,11 @@ impl Coordinator {
     /// The global parameters.
     pub fn parameters(&self) -> &Arc<Vec<f32>> {
         &self.global
+    }
+
+    /// The rule by which updates become a step.
+    pub fn aggregator(&self) -> &Aggregator {
+        &self.aggregator
     }
 
     /// Whether the hospital's budget is spent.

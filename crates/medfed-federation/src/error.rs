@@ -1,6 +1,6 @@
 //! What stops a run.
 
-use medfed_types::{RoundId, SiteId};
+use medfed_types::{NoiseMultiplier, RoundId, SiteId};
 
 /// A federation that cannot be set up or continued.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,16 @@ pub enum FederationError {
         /// The round.
         round: RoundId,
     },
+    /// A request to train with less noise than the hospital promised its patients.
+    #[error("{site} was asked to train with noise {asked}, its plan has {least} at the least")]
+    LessNoise {
+        /// The site.
+        site: SiteId,
+        /// The noise multiplier asked for.
+        asked: NoiseMultiplier,
+        /// The plan's.
+        least: NoiseMultiplier,
+    },
     /// Saved state that does not belong to this run.
     #[error("the saved state of {owner} does not fit this run: {problem}")]
     Saved {
@@ -47,6 +57,9 @@ pub enum FederationError {
     /// The privacy plan or its ledger refused.
     #[error("the privacy ledger refused")]
     Privacy(#[from] medfed_dp::DpError),
+    /// The updates cannot be aggregated by the rule, or its stored state does not fit.
+    #[error("the aggregation rule cannot be used")]
+    Aggregation(#[from] medfed_aggregate::AggregateError),
     /// A metric could not be computed.
     #[error("the model's predictions cannot be evaluated")]
     Evaluation(#[from] medfed_eval::EvalError),

@@ -5,7 +5,7 @@
 //!                 │ select                                                        │ commit
 //!                 ▼                     aggregate                                 │
 //!   TrainRequest ◄── Training ── SiteReply ──────────► Evaluating ── evaluations ─┘
-//!        │              ▲                │ too few updates
+//!        │              ▲                │ too few usable updates
 //!        ▼              │                ▼
 //!      Site ────────────┘             Aborted (the last good model stays)
 //! ```
@@ -14,15 +14,19 @@
 //! for a decision or knows a network: durable state goes through [`Journal`] and
 //! [`medfed_dp::LedgerStorage`], what people watch through [`Observer`].
 
+pub mod attack;
+pub mod canary;
 pub mod coordinator;
 mod error;
 mod evaluation;
 mod journal;
 mod observer;
 pub mod report;
+pub mod reference;
 mod setup;
 mod simulation;
 pub mod site;
+mod volatile;
 
 pub use coordinator::{Coordinator, CoordinatorSettings};
 pub use error::FederationError;

@@ -1,12 +1,19 @@
 //! Watching a run from outside: progress bars, logs, a dashboard.
 
-use crate::report::RoundReport;
+use crate::report::{RoundReport, SiteDecision};
 use medfed_types::{RoundId, SiteId};
 
 /// Something that just happened. Observers must be quick: they are called between steps.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Progress<'a> {
+    /// The orchestrator decided about a hospital's next round.
+    Budget {
+        /// The round.
+        round: RoundId,
+        /// The decision.
+        decision: &'a SiteDecision,
+    },
     /// Hospitals begin local training.
     RoundStarted {
         /// The round.

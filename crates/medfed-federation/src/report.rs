@@ -4,6 +4,12 @@
 //! times are in [`Timing`]. Values that the data do not define (the AUC of a validation set with one
 //! class) are null, never 0.
 
+mod orchestration;
+mod security;
+
+pub use orchestration::{Deviation, Measurement, Orchestration, SiteDecision};
+pub use security::{Exclusion, SecurityReport, SiteWeight};
+
 use medfed_eval::Performance;
 use medfed_types::SiteId;
 use serde::{Deserialize, Serialize};
@@ -18,8 +24,10 @@ pub enum SiteStatus {
     NotSelected,
     /// Its privacy budget allows no further step; it has left the federation.
     BudgetExhausted,
-    /// Its update could not be used; the reason is in the events.
+    /// It could not give an update; the reason is in the events.
     Failed,
+    /// Its update was left out: it was no update, or detection excluded it. The reason is in `security`.
+    Excluded,
 }
 
 /// How a round ended.
@@ -123,6 +131,12 @@ pub struct RoundReport {
     pub model_hash: String,
     /// Every hospital.
     pub hospitals: Vec<SiteRound>,
+    /// How the updates became one step, and what was wrong with them.
+    #[serde(default)]
+    pub security: SecurityReport,
+    /// What the orchestrator decided before the round; null while it is off.
+    #[serde(default)]
+    pub orchestrator: Option<Orchestration>,
 }
 
 /// How a run ended.
@@ -176,6 +190,9 @@ pub struct Summary {
     pub test: Option<Performance>,
     /// One sentence about what protects the patients in this run.
     pub privacy_statement: String,
+    /// The attack that was simulated, and what came of it; null in a federation of honest hospitals.
+    #[serde(default)]
+    pub simulated_attack: Option<crate::attack::AttackReport>,
 }
 
 /// Wall-clock times, in seconds.

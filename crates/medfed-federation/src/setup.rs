@@ -1,6 +1,9 @@
 //! From a configuration and a divided data set to a federation that can start.
 
-use crate::coordinator::{Coordinator, CoordinatorSettings, Member};
+mod protection;
+
+use crate::attack::{Attack, Attackers};
+use crate::coordinator::{AnnouncedLocal, Coordinator, CoordinatorSettings, Member};
 use crate::error::FederationError;
 use crate::simulation::{Simulation, TestSet};
 use crate::site::{LocalTraining, Protection, Site, SiteImages};
@@ -25,6 +28,7 @@ pub struct Setup {
     hospitals: Vec<Hospital>,
     test: TestSet,
     seed: Seed,
+    attack: Option<Attack>,
 }
 
 /// A hospital before its ledger is opened.
@@ -38,6 +42,8 @@ pub struct Hospital {
     pub training: LocalTraining,
     /// Its plan, when there is privacy.
     pub plan: Option<DpPlan>,
+    /// What the coordinator knows of its training.
+    pub announced: AnnouncedLocal,
 }
 
 impl Setup {
@@ -61,11 +67,12 @@ impl Setup {
         } else {
             Trainable::all(&network)
         };
-        let hospitals = sites
+        let mut hospitals = sites
             .sites
             .iter()
             .map(|site| Hospital::new(config, dataset, site, &trainable, seed, configuration))
             .collect::<Result<Vec<_>, _>>()?;
+        let attack = Attack::plan(config, dataset, &mut hospitals, &sites.test, seed)?;
         let federated = &config.federated;
         let coordinator = CoordinatorSettings {
             rounds: federated.num_rounds,
@@ -74,6 +81,11 @@ impl Setup {
             min_available: federated.min_available_clients as usize,
             ema_decay: config.training.ema_decay,
             seed,
+            aggregator: protection::aggregator(&config.robust_aggregation)?,
+            detector: protection::detector(&config.robust_aggregation)?,
+            on_detection: protection::on_detection(&config.robust_aggregation),
+            orchestrator: protection::orchestrator(&config.orchestrator)?,
+            measurement_threshold: protection::measurement_threshold(&config.orchestrator),
         };
         let found = hospitals.len();
         for (key, least) in [
@@ -85,8 +97,9 @@ impl Setup {
                 return Err(FederationError::Setting { key, problem });
             }
         }
+        protection::check_hospitals(&coordinator, found)?;
         let test = TestSet { source: Arc::clone(dataset) as _, images: sites.test.clone() };
-        Ok(Self { network, executor, coordinator, hospitals, test, seed })
+        Ok(Self { network, executor, coordinator, hospitals, test, seed, attack })
     }
 
     /// The network.
@@ -97,6 +110,20 @@ impl Setup {
     /// The hospitals.
     pub fn hospitals(&self) -> &[Hospital] {
         &self.hospitals
+    }
+
+    pub(crate) fn hospitals_mut(&mut self) -> &mut [Hospital] {
+        &mut self.hospitals
+    }
+
+    /// What runs the network.
+    pub fn executor(&self) -> &Arc<Executor> {
+        &self.executor
+    }
+
+    /// The hospitals that attack; nothing in a federation of honest ones.
+    pub fn attackers(&self) -> Option<&Attackers> {
+        self.attack.as_ref().map(|attack| &attack.attackers)
     }
 
     /// Images of the common test set.
@@ -122,14 +149,15 @@ impl Setup {
     {
         let member = |hospital: &Hospital| Member {
             site: hospital.id.clone(),
-            train_images: hospital.images.train.images().len() as u64,
-            train_units: hospital.images.train.len() as u64,
+            train_images: hospital.images.announced_images(),
+            train_units: hospital.images.announced_units(),
             validation_images: hospital.images.validation.len() as u64,
+            training: hospital.announced.clone(),
         };
         let members = self.hospitals.iter().map(member).collect();
         let coordinator = Coordinator::new(self.coordinator, members, parameters)?;
         let mut sites = Vec::with_capacity(self.hospitals.len());
-        for Hospital { id, images, training, plan } in self.hospitals {
+        for Hospital { id, images, training, plan, .. } in self.hospitals {
             let protection = match plan {
                 Some(plan) => {
                     let (ledger, key) = protect(&id)?;
@@ -139,7 +167,7 @@ impl Setup {
             };
             sites.push(Site::new(id, Arc::clone(&self.executor), images, training, protection));
         }
-        Ok(Simulation::new(coordinator, sites, self.executor, self.test))
+        Ok(Simulation::new(coordinator, sites, self.executor, self.test, self.attack))
     }
 }
 
@@ -191,9 +219,20 @@ impl Hospital {
             configuration,
         };
         let plan = config.privacy.enabled.then(|| plan(config, rate, train.len(), total)).transpose()?;
+        let announced = AnnouncedLocal {
+            steps,
+            learning_rate: training.learning_rate,
+            momentum: match config.training.optimizer {
+                section::OptimizerName::Sgd => Some(config.training.momentum),
+                section::OptimizerName::Adam => None,
+            },
+            weight_decay: config.training.weight_decay,
+            parameters: trainable.ranges().iter().map(ExactSizeIterator::len).sum(),
+            plan: plan.clone(),
+        };
         let images =
-            SiteImages { source: Arc::clone(dataset) as _, train, validation: site.validation.clone() };
-        Ok(Self { id: site.id.clone(), images, training, plan })
+            SiteImages { source: Arc::clone(dataset) as _, train, canaries: 0, validation: site.validation.clone() };
+        Ok(Self { id: site.id.clone(), images, training, plan, announced })
     }
 }
 
@@ -226,7 +265,7 @@ fn plan(config: &Config, rate: SamplingRate, units: usize, total: u64) -> Result
         }
     };
     let expected = rate.get() * units as f64;
-    Ok(DpPlan::new(PlanTerms {
+    let plan = DpPlan::new(PlanTerms {
         unit: match privacy.unit {
             section::PrivacyUnit::Image => PrivacyUnit::Image,
             section::PrivacyUnit::Patient => PrivacyUnit::Patient,
@@ -239,7 +278,11 @@ fn plan(config: &Config, rate: SamplingRate, units: usize, total: u64) -> Result
         delta: privacy.delta,
         accountant,
         budget: privacy.epsilon_budget,
-    })?)
+    })?;
+    Ok(match protection::orchestrator(&config.orchestrator)? {
+        Some(orchestrator) => orchestrator.opening(plan, total)?,
+        None => plan,
+    })
 }
 
 /// The configured rate, or the one at which a batch has `training.batch_size` units on average.

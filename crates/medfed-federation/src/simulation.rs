@@ -1,18 +1,21 @@
 //! Coordinator and sites in one process: the same state machines as between machines, without a network.
 
-use crate::coordinator::{Aborted, Coordinator, Selection, Training};
+use crate::attack::{Attack, AttackReport, Attackers};
+use crate::coordinator::{Aborted, Coordinator, Ended, Selection, Training};
 use crate::error::FederationError;
 use crate::evaluation::evaluate;
 use crate::journal::{Journal, Snapshot};
 use crate::observer::{Observer, Progress};
-use crate::report::{PrivacySpent, RoundReport, RunStatus, SiteStatus};
-use crate::site::{Images, LocalOutcome, Site};
+use crate::report::{PrivacySpent, RoundReport, RunStatus, SecurityReport, SiteDecision, SiteStatus};
+use crate::site::{Images, LocalOutcome, Site, SiteReply};
 use medfed_dp::LedgerStorage;
 use medfed_eval::Performance;
 use medfed_nn::Executor;
-use medfed_types::{Cancel, SiteId};
+use medfed_types::{Cancel, RoundId, SiteId};
 use rayon::prelude::*;
+use serde::Serialize;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A federation in one process.
@@ -22,6 +25,7 @@ pub struct Simulation<S> {
     sites: Vec<Site<S>>,
     executor: Arc<Executor>,
     test: TestSet,
+    attack: Option<Attack>,
 }
 
 /// The common test set.
@@ -47,6 +51,8 @@ pub struct Outcome {
     pub reason: Option<String>,
     /// The reports of all rounds.
     pub reports: Vec<RoundReport>,
+    /// The decisions by which hospitals left before a round that did not come.
+    pub last_decisions: Vec<SiteDecision>,
     /// Parameters of the best model, or the initial ones when no round was done.
     pub parameters: Arc<Vec<f32>>,
     /// Its round.
@@ -55,17 +61,20 @@ pub struct Outcome {
     pub test: Option<Performance>,
     /// What each hospital has spent, by its own ledger.
     pub spent: Vec<(SiteId, Option<PrivacySpent>)>,
+    /// The attack that was simulated.
+    pub attack: Option<AttackReport>,
 }
 
 impl<S: LedgerStorage + Send> Simulation<S> {
-    /// Puts coordinator and sites together.
-    pub fn new(
+    /// Puts coordinator and sites together; `attack` says which of the sites misbehave.
+    pub(crate) fn new(
         coordinator: Coordinator,
         sites: Vec<Site<S>>,
         executor: Arc<Executor>,
         test: TestSet,
+        attack: Option<Attack>,
     ) -> Self {
-        Self { coordinator, sites, executor, test }
+        Self { coordinator, sites, executor, test, attack }
     }
 
     /// Puts everyone back to where the snapshots were taken.
@@ -93,24 +102,35 @@ impl<S: LedgerStorage + Send> Simulation<S> {
         observer: &dyn Observer,
         cancel: &Cancel,
     ) -> Result<Outcome, FederationError> {
-        let Self { mut coordinator, mut sites, executor, test } = self;
+        let Self { mut coordinator, mut sites, executor, test, attack } = self;
+        let attackers = attack.as_ref().map(|attack| &attack.attackers);
         if coordinator.done().0 == 0 {
             // From here on a run that is killed can be resumed.
             journal.suspend(&snapshots(&coordinator, &sites)).map_err(FederationError::journal)?;
+            if let Some(attackers) = attackers {
+                let detail = json!({ "attack": attackers.attack(), "attackers": attackers.sites() });
+                journal.event(0, "attack_simulated", &detail).map_err(FederationError::journal)?;
+            }
         }
+        let mut last_decisions = Vec::new();
+        let mut said = BTreeSet::new();
         let (status, reason) = loop {
             if cancel.is_cancelled() && coordinator.has_rounds_left() {
                 journal.suspend(&snapshots(&coordinator, &sites)).map_err(FederationError::journal)?;
                 break (RunStatus::Interrupted, None);
             }
-            let training = match coordinator.select() {
-                Selection::Ended(ended, status) => {
-                    coordinator = ended;
-                    break (status, None);
+            let training = match coordinator.select()? {
+                Selection::Ended(ended) => {
+                    let Ended { coordinator: last, status, reason, decisions } = *ended;
+                    coordinator = last;
+                    announce(coordinator.done().next(), &decisions, journal, observer)?;
+                    last_decisions = decisions;
+                    break (status, reason);
                 }
                 Selection::Round(training) => training,
             };
-            let training = match train(training, &mut sites, observer, cancel)? {
+            announce(training.round(), training.decisions(), journal, observer)?;
+            let training = match train(training, &mut sites, attackers, observer, cancel)? {
                 Trained::Round(training) => training,
                 Trained::Interrupted(suspended) => {
                     coordinator = suspended;
@@ -129,6 +149,14 @@ impl<S: LedgerStorage + Send> Simulation<S> {
                         journal
                             .event(round.0, "update_refused", &detail)
                             .map_err(FederationError::journal)?;
+                    }
+                    tell(round, evaluating.security(), &mut said, journal, observer)?;
+                    if let Some(watch) = evaluating.orchestration() {
+                        for anomaly in &watch.anomalies {
+                            notice(observer, &format!("round {round}: {anomaly}"));
+                            record(journal, round, "measurement_out_of_line", anomaly)?;
+                        }
+                        say_once(watch.warnings.iter(), &mut said, observer);
                     }
                     let parameters = Arc::clone(evaluating.parameters());
                     for site in &sites {
@@ -156,9 +184,10 @@ impl<S: LedgerStorage + Send> Simulation<S> {
                     observer.notice(&Progress::RoundFinished { report: &report });
                 }
                 Err(aborted) => {
-                    let Aborted { coordinator: unchanged, round, reason, culprits, budget_exhausted } =
+                    let Aborted { coordinator: last, round, reason, culprits, budget_exhausted, security } =
                         *aborted;
-                    coordinator = unchanged;
+                    coordinator = last;
+                    tell(round, &security, &mut said, journal, observer)?;
                     let detail = json!({ "reason": reason, "culprits": culprits });
                     journal.event(round.0, "round_aborted", &detail).map_err(FederationError::journal)?;
                     let status =
@@ -174,7 +203,14 @@ impl<S: LedgerStorage + Send> Simulation<S> {
             status,
             reason,
             reports: coordinator.reports().to_vec(),
+            last_decisions,
             best_round: best.map(|best| best.round),
+            attack: match &attack {
+                Some(attack) => {
+                    Some(attack.report(&executor, best.map(|best| best.parameters.as_slice()), &test)?)
+                }
+                None => None,
+            },
             // Before the first round there is no model whose performance would mean anything.
             test: match best {
                 Some(_) => evaluate(&executor, &parameters, &*test.source, &test.images)?,
@@ -198,31 +234,105 @@ enum Trained {
 fn train<S: LedgerStorage + Send>(
     mut training: Training,
     sites: &mut [Site<S>],
+    attackers: Option<&Attackers>,
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Result<Trained, FederationError> {
-    let request = training.request();
     let mut selected: Vec<&mut Site<S>> =
         sites.iter_mut().filter(|site| training.selected().contains(site.id())).collect();
     let planned: Vec<(SiteId, u64)> =
         selected.iter().map(|site| (site.id().clone(), site.planned_steps())).collect();
     observer.notice(&Progress::RoundStarted { round: training.round(), sites: &planned });
     let mut interrupted = false;
+    let mut replies: Vec<(SiteId, SiteReply)> = Vec::with_capacity(selected.len());
     // Each site at work holds a workspace of the executor; no more of them at a time than threads bounds
     // memory however many hospitals there are.
     for group in selected.chunks_mut(rayon::current_num_threads().max(1)) {
         let outcomes: Vec<(SiteId, LocalOutcome)> = group
             .par_iter_mut()
-            .map(|site| Ok((site.id().clone(), site.train(&request, cancel, observer)?)))
+            .map(|site| Ok((site.id().clone(), site.train(&training.request(site.id()), cancel, observer)?)))
             .collect::<Result<_, FederationError>>()?;
         for (site, outcome) in outcomes {
             match outcome {
-                LocalOutcome::Replied(reply) => training.receive(site, reply)?,
+                LocalOutcome::Replied(reply) => replies.push((site, reply)),
                 LocalOutcome::Interrupted => interrupted = true,
             }
         }
     }
-    Ok(if interrupted { Trained::Interrupted(training.suspend()) } else { Trained::Round(training) })
+    if interrupted {
+        return Ok(Trained::Interrupted(training.suspend()));
+    }
+    if let Some(attackers) = attackers {
+        attackers.replace(training.round(), &mut replies);
+    }
+    for (site, reply) in replies {
+        training.receive(site, reply)?;
+    }
+    Ok(Trained::Round(training))
+}
+
+/// Records what the orchestrator decided and tells of it.
+fn announce<J: Journal>(
+    round: RoundId,
+    decisions: &[SiteDecision],
+    journal: &mut J,
+    observer: &dyn Observer,
+) -> Result<(), FederationError> {
+    for decision in decisions {
+        if decision.decision.is_notable() {
+            record(journal, round, "budget_decision", decision)?;
+        }
+        observer.notice(&Progress::Budget { round, decision });
+    }
+    Ok(())
+}
+
+/// Records what was wrong with the updates of a round and tells of it.
+fn tell<J: Journal>(
+    round: RoundId,
+    security: &SecurityReport,
+    said: &mut BTreeSet<String>,
+    journal: &mut J,
+    observer: &dyn Observer,
+) -> Result<(), FederationError> {
+    for exclusion in &security.exclusions {
+        record(journal, round, "update_excluded", exclusion)?;
+    }
+    for anomaly in &security.anomalies {
+        record(journal, round, "update_out_of_line", anomaly)?;
+    }
+    if let Some(sentence) = security.sentence() {
+        notice(observer, &format!("round {round}: {sentence}"));
+    }
+    say_once(security.warnings.iter(), said, observer);
+    Ok(())
+}
+
+/// Says each warning once, not again whenever its numbers change.
+fn say_once<'a>(
+    warnings: impl Iterator<Item = &'a String>,
+    said: &mut BTreeSet<String>,
+    observer: &dyn Observer,
+) {
+    for warning in warnings {
+        if said.insert(warning.chars().filter(|c| !c.is_ascii_digit()).collect()) {
+            notice(observer, warning);
+        }
+    }
+}
+
+fn notice(observer: &dyn Observer, text: &str) {
+    observer.notice(&Progress::Notice { text });
+}
+
+fn record<J: Journal>(
+    journal: &mut J,
+    round: RoundId,
+    kind: &str,
+    detail: &impl Serialize,
+) -> Result<(), FederationError> {
+    let detail = serde_json::to_value(detail).expect("reports are JSON with text keys");
+    journal.event(round.0, kind, &detail).map_err(FederationError::journal)
 }
 
 fn snapshots<S: LedgerStorage>(coordinator: &Coordinator, sites: &[Site<S>]) -> Vec<Snapshot> {

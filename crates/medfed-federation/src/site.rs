@@ -1,6 +1,6 @@
 //! A hospital: trains locally, pays for every private step, evaluates the global model on its own images.
 //!
-//! What enters is the global model; what leaves is a [`SiteUpdate`] and a few numbers ([`LocalReport`]).
+//! What enters is the global model; what leaves is a [`RawUpdate`] and a few numbers ([`LocalReport`]).
 //! With privacy the update is made of noised sums only: each step is paid for in the ledger first, its
 //! batch is a Poisson sample and its gradient a clipped sum with noise, divided by a public number
 //! (DP-SGD, Abadi et al. 2016, algorithm 1).
@@ -13,14 +13,13 @@ mod state;
 use crate::error::FederationError;
 use crate::evaluation::evaluate;
 use crate::report::PrivacySpent;
-use medfed_aggregate::SiteUpdate;
 use medfed_data::Units;
 use medfed_dp::{DpPlan, Ledger, LedgerStorage};
 use medfed_eval::Performance;
 use medfed_nn::optimizer::{Optimizer, OptimizerState};
 use medfed_nn::schedule::LearningRate;
 use medfed_nn::{Executor, Trainable};
-use medfed_types::{ImageSource, RoundId, SecretKey, Seed, SiteId};
+use medfed_types::{ImageSource, NoiseMultiplier, RoundId, SecretKey, Seed, SiteId};
 use std::sync::Arc;
 
 pub(crate) use local::LocalWork;
@@ -82,10 +81,24 @@ pub struct Site<S> {
 pub struct SiteImages {
     /// The set.
     pub source: Images,
-    /// Images to train on, as privacy units.
+    /// Images to train on, as privacy units; the canaries among them are the last.
     pub train: Units,
+    /// Canaries among them, which the hospital does not count: their number is secret.
+    pub canaries: u64,
     /// Images to validate on.
     pub validation: Vec<u32>,
+}
+
+impl SiteImages {
+    /// Images to train on that the hospital tells others of: all but canaries.
+    pub fn announced_images(&self) -> u64 {
+        self.train.images().len() as u64 - self.canaries
+    }
+
+    /// Privacy units that the hospital tells others of: all but canaries.
+    pub fn announced_units(&self) -> u64 {
+        self.train.len() as u64 - self.canaries
+    }
 }
 
 impl std::fmt::Debug for SiteImages {
@@ -101,6 +114,20 @@ pub struct TrainRequest {
     pub round: RoundId,
     /// The global parameters.
     pub parameters: Arc<Vec<f32>>,
+    /// The noise multiplier of this round's steps; without one it is the plan's. A hospital never
+    /// trains with less than its plan's, whoever asks.
+    pub noise: Option<NoiseMultiplier>,
+}
+
+/// What a hospital sends: nobody has checked it yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RawUpdate {
+    /// The round it is for.
+    pub round: RoundId,
+    /// Parameters after local training minus the global parameters, as many as the model has.
+    pub delta: Vec<f32>,
+    /// The number of images it claims to have trained on.
+    pub weight: f64,
 }
 
 /// What a hospital says about its local training.
@@ -130,7 +157,7 @@ pub enum SiteReply {
     /// It trained.
     Trained {
         /// The update.
-        update: SiteUpdate,
+        update: RawUpdate,
         /// What it says about it.
         report: LocalReport,
     },
@@ -207,9 +234,10 @@ impl<S: LedgerStorage> Site<S> {
         let Protection::Private { plan, ledger, .. } = &self.protection else { return Ok(None) };
         let terms = plan.terms();
         let spent = ledger.spent(terms.delta)?;
+        let noise = ledger.history().phases().last().map_or(terms.noise, |newest| newest.noise);
         Ok(Some(PrivacySpent {
             sampling_rate: terms.rate.get(),
-            noise_multiplier: terms.noise.get(),
+            noise_multiplier: noise.get(),
             epsilon_total: spent.by(terms.accountant).get(),
             epsilon_pld: spent.pld.get(),
             epsilon_rdp: spent.rdp.get(),

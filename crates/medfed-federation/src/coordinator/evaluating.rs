@@ -1,10 +1,12 @@
 //! The phase in which every hospital evaluates the new global model.
 
-use super::training::LocalResult;
+use super::training::{LocalResult, RoundOutcome};
 use super::{Best, Coordinator};
 use crate::error::FederationError;
 use crate::journal::to_bytes;
-use crate::report::{RoundReport, RoundStatus, SitePrivacy, SiteRound, SiteStatus};
+use crate::report::{
+    Orchestration, RoundReport, RoundStatus, SecurityReport, SitePrivacy, SiteRound, SiteStatus,
+};
 use medfed_eval::{Performance, weighted_mean};
 use medfed_types::{RoundId, SiteId};
 use sha2::{Digest, Sha256};
@@ -23,6 +25,7 @@ pub struct Evaluating {
     local: BTreeMap<SiteId, LocalResult>,
     validation: BTreeMap<SiteId, Performance>,
     test: Option<Performance>,
+    outcome: RoundOutcome,
 }
 
 impl Evaluating {
@@ -31,6 +34,7 @@ impl Evaluating {
         round: RoundId,
         global: Vec<f32>,
         local: BTreeMap<SiteId, LocalResult>,
+        outcome: RoundOutcome,
     ) -> Self {
         let global = Arc::new(global);
         let averaged = core.average.as_mut().and_then(|average| {
@@ -38,7 +42,7 @@ impl Evaluating {
             average.parameters().map(|mean| Arc::new(mean.to_vec()))
         });
         let candidate = averaged.unwrap_or_else(|| Arc::clone(&global));
-        Self { core, round, global, candidate, local, validation: BTreeMap::new(), test: None }
+        Self { core, round, global, candidate, local, validation: BTreeMap::new(), test: None, outcome }
     }
 
     /// The round.
@@ -68,7 +72,17 @@ impl Evaluating {
         self.test = Some(performance);
     }
 
-    /// Why updates of this round were not used: hospital and reason.
+    /// What was wrong with the updates of this round.
+    pub fn security(&self) -> &SecurityReport {
+        &self.outcome.security
+    }
+
+    /// What the orchestrator decided before the round and saw after it; nothing while it is off.
+    pub fn orchestration(&self) -> Option<&Orchestration> {
+        self.outcome.orchestrator.as_ref()
+    }
+
+    /// Why hospitals gave no update in this round: hospital and reason.
     pub fn failures(&self) -> Vec<(SiteId, String)> {
         let failed = |(site, result): (&SiteId, &LocalResult)| match result {
             LocalResult::Failed { reason, .. } => Some((site.clone(), reason.clone())),
@@ -103,14 +117,15 @@ impl Evaluating {
             test_accuracy: self.test.as_ref().map(|p| p.accuracy.estimate),
             model_hash: hex(&Sha256::digest(to_bytes(&self.global))),
             hospitals,
+            security: self.outcome.security,
+            orchestrator: self.outcome.orchestrator,
         };
         let mut core = self.core;
         for (site, result) in &self.local {
-            let stays = match result {
-                LocalResult::Trained { report, .. } | LocalResult::Failed { report, .. } => {
-                    report.can_continue
-                }
-                LocalResult::BudgetExhausted { .. } => false,
+            // With an orchestrator more noise may pay for another round: it decides before that.
+            let stays = match result.report() {
+                Some(report) => report.can_continue || core.settings.orchestrator.is_some(),
+                None => false,
             };
             if !stays {
                 core.left.insert(site.clone());
@@ -127,10 +142,7 @@ impl Evaluating {
 
     fn site_round(&self, member: &super::Member) -> SiteRound {
         let site = &member.site;
-        let local = match self.local.get(site) {
-            Some(LocalResult::Trained { report, .. } | LocalResult::Failed { report, .. }) => Some(report),
-            _ => None,
-        };
+        let local = self.local.get(site).and_then(LocalResult::report);
         let spent = match self.local.get(site) {
             Some(LocalResult::BudgetExhausted { privacy }) => Some(*privacy),
             _ => local.and_then(|report| report.privacy),
@@ -145,6 +157,7 @@ impl Evaluating {
             hospital: site.clone(),
             status: match self.local.get(site) {
                 Some(LocalResult::Trained { .. }) => SiteStatus::Trained,
+                Some(LocalResult::Excluded { .. }) => SiteStatus::Excluded,
                 Some(LocalResult::Failed { .. }) => SiteStatus::Failed,
                 Some(LocalResult::BudgetExhausted { .. }) => SiteStatus::BudgetExhausted,
                 None if self.core.left.contains(site) => SiteStatus::BudgetExhausted,
@@ -159,10 +172,7 @@ impl Evaluating {
             val_loss: validation.map(|p| p.log_loss),
             accuracy: validation.map(|p| p.accuracy.estimate),
             auc: validation.and_then(|p| p.auc).map(|auc| auc.estimate),
-            update_norm: match self.local.get(site) {
-                Some(LocalResult::Trained { norm, .. }) => Some(*norm),
-                _ => None,
-            },
+            update_norm: self.local.get(site).and_then(LocalResult::norm),
             clipped_fraction: local
                 .filter(|r| r.units > 0 && r.privacy.is_some())
                 .map(|r| r.clipped_units as f64 / r.units as f64),

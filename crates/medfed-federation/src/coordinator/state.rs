@@ -15,6 +15,8 @@ pub(crate) const OWNER: &str = "coordinator";
 const GLOBAL: &str = "global";
 const AVERAGE: &str = "average";
 const BEST: &str = "best";
+const AGGREGATOR: &str = "aggregator";
+const DETECTOR: &str = "detector";
 
 #[derive(Serialize, Deserialize)]
 struct Meta {
@@ -34,7 +36,13 @@ impl Coordinator {
     /// Everything that a restart needs besides the reports of the rounds done.
     #[expect(clippy::missing_panics_doc, reason = "the invariant holds for every state")]
     pub fn snapshot(&self) -> Snapshot {
-        let mut blobs = BTreeMap::from([(GLOBAL.to_owned(), to_bytes(&self.global))]);
+        let mut blobs = BTreeMap::from([
+            (GLOBAL.to_owned(), to_bytes(&self.global)),
+            (AGGREGATOR.to_owned(), self.aggregator.to_bytes()),
+        ]);
+        if let Some(detector) = &self.detector {
+            blobs.insert(DETECTOR.to_owned(), detector.to_bytes());
+        }
         if let Some(average) = &self.average {
             blobs.insert(AVERAGE.to_owned(), average.to_bytes());
         }
@@ -69,15 +77,19 @@ impl Coordinator {
             return Err(refuse(format!("{} rounds are done, {} are reported", meta.done, reports.len())));
         }
         let len = self.global.len();
+        let blob = |name: &str| snapshot.blobs.get(name).ok_or_else(|| refuse(format!("{name} is missing")));
         let parameters = |name: &str| {
-            let bytes = snapshot.blobs.get(name).ok_or_else(|| refuse(format!("{name} is missing")))?;
-            let values = from_bytes(bytes, len);
+            let values = from_bytes(blob(name)?, len);
             values.map(Arc::new).ok_or_else(|| refuse(format!("{name} does not fit the model")))
         };
         self.global = parameters(GLOBAL)?;
         if self.settings.ema_decay > 0.0 {
-            let bytes = snapshot.blobs.get(AVERAGE).ok_or_else(|| refuse(format!("{AVERAGE} is missing")))?;
-            self.average = Some(Ema::from_bytes(self.settings.ema_decay, len, bytes)?);
+            self.average = Some(Ema::from_bytes(self.settings.ema_decay, len, blob(AVERAGE)?)?);
+        }
+        let unreadable = |error: medfed_aggregate::AggregateError| refuse(error.to_string());
+        self.aggregator.restore(blob(AGGREGATOR)?).map_err(unreadable)?;
+        if let Some(detector) = &mut self.detector {
+            detector.restore(blob(DETECTOR)?).map_err(unreadable)?;
         }
         self.best = match meta.best {
             Some(BestMeta { round, auc, loss }) => {

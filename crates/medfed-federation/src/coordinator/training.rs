@@ -1,11 +1,16 @@
 //! The phase in which hospitals train and reply.
 
-use super::{Coordinator, Evaluating};
+use super::admission::{admit, expected};
+use super::measurements::deviations;
+use super::{Coordinator, Evaluating, OnDetection};
 use crate::error::FederationError;
+use crate::report::{Measurement, Orchestration, PrivacySpent, SecurityReport, SiteDecision, SiteWeight};
 use crate::site::{LocalReport, SiteReply, TrainRequest};
-use medfed_aggregate::{AggregateError, SiteUpdate, fedavg};
-use medfed_types::{RoundId, SiteId};
-use std::collections::BTreeMap;
+use medfed_aggregate::anomaly::Detector;
+use medfed_aggregate::{AggregateError, PreStep, SiteUpdate};
+use medfed_dp::orchestrator::Action;
+use medfed_types::{NoiseMultiplier, RoundId, SiteId};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A round in which the selected hospitals train.
@@ -14,6 +19,7 @@ pub struct Training {
     pub(super) core: Coordinator,
     round: RoundId,
     selected: Vec<SiteId>,
+    decisions: Vec<SiteDecision>,
     replies: BTreeMap<SiteId, SiteReply>,
 }
 
@@ -26,15 +32,22 @@ pub struct Aborted {
     pub round: RoundId,
     /// Why, in a sentence without full stop.
     pub reason: String,
-    /// The hospitals whose updates were missing or unusable.
+    /// The hospitals whose updates were missing, unusable or left out.
     pub culprits: Vec<SiteId>,
     /// Whether spent budgets alone are the cause.
     pub budget_exhausted: bool,
+    /// What was wrong with the updates.
+    pub security: SecurityReport,
 }
 
 impl Training {
-    pub(super) fn new(core: Coordinator, round: RoundId, selected: Vec<SiteId>) -> Self {
-        Self { core, round, selected, replies: BTreeMap::new() }
+    pub(super) fn new(
+        core: Coordinator,
+        round: RoundId,
+        selected: Vec<SiteId>,
+        decisions: Vec<SiteDecision>,
+    ) -> Self {
+        Self { core, round, selected, decisions, replies: BTreeMap::new() }
     }
 
     /// The round.
@@ -47,9 +60,24 @@ impl Training {
         &self.selected
     }
 
-    /// What each of them is asked.
-    pub fn request(&self) -> TrainRequest {
-        TrainRequest { round: self.round, parameters: Arc::clone(&self.core.global) }
+    /// What the orchestrator decided about them, and about the hospitals that leave before the round.
+    pub fn decisions(&self) -> &[SiteDecision] {
+        &self.decisions
+    }
+
+    /// What a hospital is asked.
+    pub fn request(&self, site: &SiteId) -> TrainRequest {
+        TrainRequest {
+            round: self.round,
+            parameters: Arc::clone(&self.core.global),
+            noise: self.announced(site),
+        }
+    }
+
+    /// The noise that is announced to a hospital; nothing where its plan's holds.
+    fn announced(&self, site: &SiteId) -> Option<NoiseMultiplier> {
+        let decision = self.decisions.iter().find(|decision| decision.hospital == *site)?;
+        Some(decision.decision.noise)
     }
 
     /// Takes a hospital's reply.
@@ -69,59 +97,205 @@ impl Training {
         self.core
     }
 
-    /// Averages the updates and moves the global model, or aborts when there are too few of them.
+    /// Checks the updates, searches them, and moves the global model by the rule's step. Aborts when too
+    /// few updates can be used or when a finding is to halt the run.
     pub fn aggregate(mut self) -> Result<Evaluating, Box<Aborted>> {
-        let mut updates: Vec<SiteUpdate> = Vec::new();
-        let mut local: BTreeMap<SiteId, LocalResult> = BTreeMap::new();
-        let mut culprits = Vec::new();
-        let mut exhausted = 0;
-        for site in &self.selected {
-            match self.replies.remove(site) {
-                Some(SiteReply::Trained { update, report }) => {
-                    let norm = update.norm();
-                    updates.push(update);
-                    local.insert(site.clone(), LocalResult::Trained { report, norm });
-                }
-                Some(SiteReply::BudgetExhausted { privacy }) => {
-                    exhausted += 1;
-                    culprits.push(site.clone());
-                    local.insert(site.clone(), LocalResult::BudgetExhausted { privacy });
-                }
-                Some(SiteReply::Failed { reason, report }) => {
-                    culprits.push(site.clone());
-                    local.insert(site.clone(), LocalResult::Failed { reason, report });
-                }
-                None => culprits.push(site.clone()),
-            }
+        let replies = std::mem::take(&mut self.replies);
+        let mut round = Round::new(&self, replies);
+        let detector = round.search(&self);
+        if let Some(reason) = round.halted.take() {
+            return Err(self.abort(reason, round));
         }
         let needed = self.core.settings.min_fit.max(1);
-        if updates.len() < needed {
-            let reason = format!(
-                "{} of {} hospitals sent a usable update, {needed} are needed",
-                updates.len(),
-                self.selected.len()
-            );
-            let budget_exhausted = exhausted > 0 && exhausted == culprits.len();
-            return Err(self.abort(reason, culprits, budget_exhausted));
+        if round.updates.len() < needed {
+            let reason = round.too_few(needed, self.selected.len());
+            return Err(self.abort(reason, round));
         }
-        match fedavg::aggregate(&updates, self.round, self.core.global.len()) {
-            Ok(step) => {
-                let mut global = self.core.global.to_vec();
-                for (parameter, step) in global.iter_mut().zip(&step) {
-                    *parameter += step;
-                }
-                Ok(Evaluating::new(self.core, self.round, global, local))
-            }
+        let mut aggregator = self.core.aggregator.clone();
+        let aggregate = match aggregator.aggregate(&round.updates, self.round, self.core.global.len()) {
+            Ok(aggregate) => aggregate,
             Err(error) => {
-                let culprits = culprit(&error).into_iter().collect();
-                Err(self.abort(error.to_string(), culprits, false))
+                round.culprits.extend(culprits(&error));
+                return Err(self.abort(error.to_string(), round));
             }
+        };
+        let weights = aggregate.shares.into_iter();
+        round.security.weights = weights.map(|(hospital, weight)| SiteWeight { hospital, weight }).collect();
+        round.security.warnings.extend(aggregate.warnings.iter().map(ToString::to_string));
+        let orchestrator = round.watch(&self);
+        let mut global = self.core.global.to_vec();
+        for (parameter, step) in global.iter_mut().zip(&aggregate.step) {
+            *parameter += step;
         }
+        let mut core = self.core;
+        core.aggregator = aggregator;
+        core.detector = detector;
+        let leaving = self.decisions.into_iter().filter(|d| d.decision.action == Action::Leave);
+        core.left.extend(leaving.map(|decision| decision.hospital));
+        let outcome = RoundOutcome { security: round.security, orchestrator };
+        Ok(Evaluating::new(core, self.round, global, round.local, outcome))
     }
 
-    fn abort(self, reason: String, culprits: Vec<SiteId>, budget_exhausted: bool) -> Box<Aborted> {
-        let Self { core, round, .. } = self;
-        Box::new(Aborted { coordinator: core, round, reason, culprits, budget_exhausted })
+    fn abort(self, reason: String, round: Round) -> Box<Aborted> {
+        let Round { culprits, exhausted, security, .. } = round;
+        Box::new(Aborted {
+            coordinator: self.core,
+            round: self.round,
+            reason,
+            budget_exhausted: exhausted > 0 && exhausted == culprits.len(),
+            culprits: culprits.into_iter().collect(),
+            security,
+        })
+    }
+}
+
+/// What a round says besides what the hospitals did.
+#[derive(Debug)]
+pub(super) struct RoundOutcome {
+    pub(super) security: SecurityReport,
+    pub(super) orchestrator: Option<Orchestration>,
+}
+
+/// The replies of a round, sorted.
+struct Round {
+    /// In the order of the hospitals' names.
+    updates: Vec<SiteUpdate>,
+    local: BTreeMap<SiteId, LocalResult>,
+    security: SecurityReport,
+    culprits: BTreeSet<SiteId>,
+    /// Hospitals whose budget allows nothing.
+    exhausted: usize,
+    halted: Option<String>,
+}
+
+impl Round {
+    fn new(training: &Training, mut replies: BTreeMap<SiteId, SiteReply>) -> Self {
+        let core = &training.core;
+        let security = SecurityReport { aggregation_method: method(core), ..SecurityReport::default() };
+        let mut round = Self {
+            updates: Vec::new(),
+            local: BTreeMap::new(),
+            security,
+            culprits: BTreeSet::new(),
+            exhausted: 0,
+            halted: None,
+        };
+        for site in &training.selected {
+            let result = match replies.remove(site) {
+                Some(SiteReply::Trained { update, report }) => {
+                    let member = core.member(site).expect("hospitals are selected among the members");
+                    let parameters = core.global.len();
+                    match admit(member, update, training.round, parameters, &mut round.security) {
+                        Some(update) => {
+                            let norm = update.norm();
+                            round.updates.push(update);
+                            LocalResult::Trained { report, norm }
+                        }
+                        None => {
+                            round.culprits.insert(site.clone());
+                            LocalResult::Excluded { report, norm: None }
+                        }
+                    }
+                }
+                Some(SiteReply::BudgetExhausted { privacy }) => {
+                    round.exhausted += 1;
+                    round.culprits.insert(site.clone());
+                    LocalResult::BudgetExhausted { privacy }
+                }
+                Some(SiteReply::Failed { reason, report }) => {
+                    round.culprits.insert(site.clone());
+                    LocalResult::Failed { reason, report }
+                }
+                None => {
+                    round.culprits.insert(site.clone());
+                    continue;
+                }
+            };
+            round.local.insert(site.clone(), result);
+        }
+        round
+    }
+
+    /// Searches the updates and does what the settings say about findings. Gives the detector after the
+    /// round.
+    fn search(&mut self, training: &Training) -> Option<Detector> {
+        let core = &training.core;
+        let detector = core.detector.as_ref()?;
+        let expected = (core.members.iter())
+            .map(|member| {
+                let noise = training.announced(&member.site);
+                (member.site.clone(), expected(member, training.round, noise))
+            })
+            .collect();
+        let inspection = detector.inspect(&self.updates, &expected);
+        self.security.warnings.extend(inspection.warnings.iter().map(ToString::to_string));
+        let mut found: BTreeMap<SiteId, Vec<String>> = BTreeMap::new();
+        for finding in &inspection.findings {
+            found.entry(finding.site.clone()).or_default().push(finding.to_string());
+        }
+        self.security.find(inspection.findings);
+        match core.settings.on_detection {
+            OnDetection::Flag => {}
+            OnDetection::Exclude => {
+                self.updates.retain(|update| !found.contains_key(update.site()));
+                for (site, reasons) in found {
+                    let prefix = format!("{site}: ");
+                    let reasons: Vec<&str> =
+                        reasons.iter().map(|reason| reason.strip_prefix(&prefix).unwrap_or(reason)).collect();
+                    self.security.exclude(site.clone(), reasons.join(", "));
+                    self.culprits.insert(site.clone());
+                    if let Some(LocalResult::Trained { report, norm }) = self.local.remove(&site) {
+                        self.local.insert(site, LocalResult::Excluded { report, norm: Some(norm) });
+                    }
+                }
+            }
+            OnDetection::Halt if !self.security.anomalies.is_empty() => {
+                let found: Vec<String> = self.security.anomalies.iter().map(ToString::to_string).collect();
+                self.halted = Some(format!("updates are out of line ({})", found.join("; ")));
+                self.culprits.extend(self.security.anomalies.iter().map(|finding| finding.site.clone()));
+            }
+            OnDetection::Halt => {}
+        }
+        Some(inspection.next)
+    }
+
+    fn too_few(&self, needed: usize, asked: usize) -> String {
+        let mut reason =
+            format!("{} of {asked} hospitals sent a usable update, {needed} are needed", self.updates.len());
+        if let Some(sentence) = self.security.sentence() {
+            reason = format!("{reason} ({sentence})");
+        }
+        reason
+    }
+
+    /// The orchestrator's part of the report, with what is out of line among the measurements.
+    fn watch(&self, training: &Training) -> Option<Orchestration> {
+        let settings = &training.core.settings;
+        let strategy = settings.orchestrator?.terms().strategy;
+        let decisions = training.decisions.clone();
+        let mut watch = Orchestration { strategy, decisions, anomalies: Vec::new(), warnings: Vec::new() };
+        let Some(threshold) = settings.measurement_threshold else { return Some(watch) };
+        for measurement in [Measurement::TrainLoss, Measurement::UpdateNorm, Measurement::ClippedFraction] {
+            let values: Vec<(SiteId, f64)> = (self.local.iter())
+                .filter_map(|(site, result)| Some((site.clone(), result.measured(measurement)?)))
+                .collect();
+            if values.is_empty() {
+                continue;
+            }
+            match deviations(measurement, &values, threshold) {
+                Ok(found) => watch.anomalies.extend(found),
+                Err(blind) => watch.warnings.push(blind),
+            }
+        }
+        Some(watch)
+    }
+}
+
+/// The rule and what comes before it, for reports.
+fn method(core: &Coordinator) -> String {
+    match core.aggregator.pre() {
+        PreStep::None => core.aggregator.rule().to_string(),
+        pre => format!("{} after {pre}", core.aggregator.rule()),
     }
 }
 
@@ -129,17 +303,53 @@ impl Training {
 #[derive(Debug)]
 pub(super) enum LocalResult {
     Trained { report: LocalReport, norm: f64 },
-    BudgetExhausted { privacy: crate::report::PrivacySpent },
+    Excluded { report: LocalReport, norm: Option<f64> },
+    BudgetExhausted { privacy: PrivacySpent },
     Failed { reason: String, report: LocalReport },
 }
 
-fn culprit(error: &AggregateError) -> Option<SiteId> {
+impl LocalResult {
+    /// What the hospital says about it, where it trained.
+    pub(super) fn report(&self) -> Option<&LocalReport> {
+        match self {
+            Self::Trained { report, .. } | Self::Excluded { report, .. } | Self::Failed { report, .. } => {
+                Some(report)
+            }
+            Self::BudgetExhausted { .. } => None,
+        }
+    }
+
+    /// L2 norm of the update, where there is one.
+    pub(super) fn norm(&self) -> Option<f64> {
+        match self {
+            Self::Trained { norm, .. } => Some(*norm),
+            Self::Excluded { norm, .. } => *norm,
+            _ => None,
+        }
+    }
+
+    fn measured(&self, measurement: Measurement) -> Option<f64> {
+        let report = self.report()?;
+        let value = match measurement {
+            Measurement::TrainLoss if report.images > 0 => report.loss_sum / report.images as f64,
+            Measurement::UpdateNorm => self.norm()?,
+            Measurement::ClippedFraction if report.units > 0 && report.privacy.is_some() => {
+                report.clipped_units as f64 / report.units as f64
+            }
+            _ => return None,
+        };
+        value.is_finite().then_some(value)
+    }
+}
+
+fn culprits(error: &AggregateError) -> Vec<SiteId> {
     match error {
         AggregateError::NotFinite { site, .. }
         | AggregateError::Weight { site, .. }
         | AggregateError::Length { site, .. }
         | AggregateError::Round { site, .. }
-        | AggregateError::Duplicate { site } => Some(site.clone()),
-        _ => None,
+        | AggregateError::Duplicate { site } => vec![site.clone()],
+        AggregateError::NobodyLeft { sites, .. } => sites.clone(),
+        _ => Vec::new(),
     }
 }

@@ -1,16 +1,16 @@
 //! Local training of one round, step by step, stoppable between two steps.
 
-use super::{LocalOutcome, LocalReport, Protection, Site, SiteReply, TrainRequest};
+use super::{LocalOutcome, LocalReport, Protection, RawUpdate, Site, SiteReply, TrainRequest};
 use crate::error::FederationError;
 use crate::journal::to_bytes;
 use crate::observer::{Observer, Progress};
-use medfed_aggregate::SiteUpdate;
 use medfed_data::ShuffledBatches;
 use medfed_dp::{
-    DpError, ExpectedBatchSize, Grant, LedgerStorage, NoisedSum, RoundRequest, affordable_steps, danger,
+    DpError, DpPlan, ExpectedBatchSize, Grant, LedgerStorage, NoisedSum, RoundRequest, affordable_steps,
+    danger,
 };
 use medfed_nn::DropoutStream;
-use medfed_types::{Batch, Cancel, RoundId};
+use medfed_types::{Batch, Cancel, NoiseMultiplier, RoundId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -43,6 +43,7 @@ impl<S: LedgerStorage> Site<S> {
     /// With privacy the round's steps are paid for before the first of them; a round that is paid for
     /// already (after a crash or an interruption) is not paid for again and repeats the same bits.
     /// Stops between two steps when `cancel` says so; calling again with the same request continues.
+    /// Refuses a request for less noise than the plan's.
     #[expect(clippy::missing_panics_doc, reason = "the invariant holds for every site")]
     pub fn train(
         &mut self,
@@ -50,6 +51,7 @@ impl<S: LedgerStorage> Site<S> {
         cancel: &Cancel,
         observer: &dyn Observer,
     ) -> Result<LocalOutcome, FederationError> {
+        let plan = self.announced(request.noise)?;
         let mut work = match self.paused.take().filter(|work| work.round == request.round) {
             Some(work) => work,
             None => LocalWork {
@@ -59,21 +61,21 @@ impl<S: LedgerStorage> Site<S> {
                 parameters: request.parameters.to_vec(),
             },
         };
-        let grant = match self.pay(&work)? {
-            Payment::Grant(grant) => Some(grant),
+        let paid = match self.pay(plan.as_ref(), &work)? {
+            Payment::Grant(grant) => plan.map(|plan| Paid { plan, grant }),
             Payment::NotNeeded => None,
             Payment::Exhausted => {
                 let privacy = self.spent()?.expect("only a private site can exhaust a budget");
                 return Ok(LocalOutcome::Replied(SiteReply::BudgetExhausted { privacy }));
             }
         };
-        let steps = grant.as_ref().map_or(self.training.steps, Grant::steps);
+        let steps = paid.as_ref().map_or(self.training.steps, |paid| paid.grant.steps());
         while work.counts.steps < steps {
             if cancel.is_cancelled() {
                 self.paused = Some(work);
                 return Ok(LocalOutcome::Interrupted);
             }
-            self.step(grant.as_ref(), &mut work)?;
+            self.step(paid.as_ref(), &mut work)?;
             let (round, site, done) = (request.round, &self.id, work.counts.steps);
             observer.notice(&Progress::Step { round, site, done, of: steps });
         }
@@ -83,9 +85,22 @@ impl<S: LedgerStorage> Site<S> {
         Ok(LocalOutcome::Replied(reply))
     }
 
+    /// The plan with the noise of the round, when there is privacy.
+    fn announced(&self, noise: Option<NoiseMultiplier>) -> Result<Option<DpPlan>, FederationError> {
+        let Some(plan) = self.plan() else { return Ok(None) };
+        let least = plan.terms().noise;
+        match noise {
+            Some(asked) if asked < least => {
+                Err(FederationError::LessNoise { site: self.id.clone(), asked, least })
+            }
+            Some(noise) => Ok(Some(plan.clone().with_noise(noise)?)),
+            None => Ok(Some(plan.clone())),
+        }
+    }
+
     /// Pays for the round, when there is privacy.
-    fn pay(&mut self, work: &LocalWork) -> Result<Payment, FederationError> {
-        let Protection::Private { plan, ledger, .. } = &mut self.protection else {
+    fn pay(&mut self, plan: Option<&DpPlan>, work: &LocalWork) -> Result<Payment, FederationError> {
+        let (Some(plan), Protection::Private { ledger, .. }) = (plan, &mut self.protection) else {
             return Ok(Payment::NotNeeded);
         };
         let Some(steps) = NonZeroU64::new(self.training.steps) else {
@@ -120,10 +135,10 @@ impl<S: LedgerStorage> Site<S> {
     }
 
     /// One step of local training.
-    fn step(&mut self, grant: Option<&Grant>, work: &mut LocalWork) -> Result<(), FederationError> {
+    fn step(&mut self, paid: Option<&Paid>, work: &mut LocalWork) -> Result<(), FederationError> {
         let step = work.counts.steps;
-        let sum = match grant {
-            Some(grant) => self.private_sum(grant, work)?,
+        let sum = match paid {
+            Some(paid) => self.private_sum(paid, work)?,
             None => self.plain_sum(work)?,
         };
         let mut gradient = sum.estimate();
@@ -140,8 +155,12 @@ impl<S: LedgerStorage> Site<S> {
     }
 
     /// A paid step: Poisson sample, clipped sum, noise.
-    fn private_sum(&self, grant: &Grant, work: &mut LocalWork) -> Result<NoisedSum, FederationError> {
-        let Protection::Private { plan, key, .. } = &self.protection else {
+    fn private_sum(
+        &self,
+        Paid { plan, grant }: &Paid,
+        work: &mut LocalWork,
+    ) -> Result<NoisedSum, FederationError> {
+        let Protection::Private { key, .. } = &self.protection else {
             unreachable!("a grant comes from the ledger of a private site");
         };
         let paid = grant.step(work.counts.steps).expect("the loop stops at the granted steps");
@@ -211,16 +230,16 @@ impl<S: LedgerStorage> Site<S> {
             privacy: self.spent()?,
             can_continue: self.can_continue()?,
         };
-        let delta = parameters.iter().zip(request.parameters.iter()).map(|(new, old)| new - old).collect();
-        let weight = self.images.train.images().len() as f64;
-        Ok(match SiteUpdate::new(self.id.clone(), request.round, delta, weight) {
-            Ok(update) => SiteReply::Trained { update, report },
-            Err(error) => {
-                // Its moments are as unusable as its parameters.
-                self.optimizer = None;
-                SiteReply::Failed { reason: error.to_string(), report }
-            }
-        })
+        let delta: Vec<f32> =
+            parameters.iter().zip(request.parameters.iter()).map(|(new, old)| new - old).collect();
+        if let Some(index) = delta.iter().position(|value| !value.is_finite()) {
+            // Its moments are as unusable as its parameters.
+            self.optimizer = None;
+            let reason = format!("training diverged: the update is not finite at parameter {index}");
+            return Ok(SiteReply::Failed { reason, report });
+        }
+        let weight = self.images.announced_images() as f64;
+        Ok(SiteReply::Trained { update: RawUpdate { round: request.round, delta, weight }, report })
     }
 
     /// Whether the budget allows another step.
@@ -230,6 +249,12 @@ impl<S: LedgerStorage> Site<S> {
         let (rate, noise, delta, budget) = (terms.rate, terms.noise, terms.delta, terms.budget);
         Ok(affordable_steps(terms.accountant, ledger.history(), rate, noise, delta, budget, 1)? > 0)
     }
+}
+
+/// A paid round and the plan that it was paid under.
+struct Paid {
+    plan: DpPlan,
+    grant: Grant,
 }
 
 enum Payment {

@@ -1,0 +1,76 @@
+//! How a round's updates became one step, and what was wrong with them.
+
+use medfed_aggregate::anomaly::Finding;
+use medfed_types::SiteId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// The `security` object of a round.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SecurityReport {
+    /// Whether an update was left out or anything about an update was out of line.
+    pub byzantine_detected: bool,
+    /// Hospitals whose update was left out, in the order of their names.
+    pub excluded_clients: Vec<SiteId>,
+    /// Why each of them was.
+    pub exclusions: Vec<Exclusion>,
+    /// What the detector found, and what about a refused update's numbers was impossible.
+    pub anomalies: Vec<Finding>,
+    /// The rule that made the step, with its parameters, and the step before it.
+    pub aggregation_method: String,
+    /// The weight of each hospital's update in the step.
+    pub weights: Vec<SiteWeight>,
+    /// What the rule and the detector could not do.
+    pub warnings: Vec<String>,
+}
+
+/// An update that was left out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Exclusion {
+    /// Whose.
+    pub hospital: SiteId,
+    /// Why, in a sentence without full stop.
+    pub reason: String,
+}
+
+/// A hospital's part in a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SiteWeight {
+    /// The hospital.
+    pub hospital: SiteId,
+    /// Its weight; null where each coordinate of the step has weights of its own.
+    pub weight: Option<f64>,
+}
+
+impl SecurityReport {
+    /// Notes that an update is left out.
+    pub(crate) fn exclude(&mut self, hospital: SiteId, reason: String) {
+        self.byzantine_detected = true;
+        if !self.excluded_clients.contains(&hospital) {
+            self.excluded_clients.push(hospital.clone());
+            self.excluded_clients.sort();
+        }
+        self.exclusions.push(Exclusion { hospital, reason });
+    }
+
+    /// Notes what is out of line.
+    pub(crate) fn find(&mut self, findings: impl IntoIterator<Item = Finding>) {
+        self.anomalies.extend(findings);
+        self.byzantine_detected |= !self.anomalies.is_empty();
+    }
+
+    /// What people should hear of the round, in one line; nothing when all was well.
+    pub fn sentence(&self) -> Option<String> {
+        if !self.byzantine_detected {
+            return None;
+        }
+        let reasons: Vec<String> = (self.exclusions.iter())
+            .map(|Exclusion { hospital, reason }| format!("{hospital} was left out: {reason}"))
+            .collect();
+        // What led to an exclusion is said there.
+        let left_out: BTreeSet<&SiteId> = self.excluded_clients.iter().collect();
+        let seen = self.anomalies.iter().filter(|finding| !left_out.contains(&finding.site));
+        let all: Vec<String> = reasons.into_iter().chain(seen.map(ToString::to_string)).collect();
+        Some(all.join("; "))
+    }
+}
