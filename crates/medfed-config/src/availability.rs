@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::section::{Device, Pretrained, RobustMethod, Sections};
+use crate::section::{Device, Pretrained, Sections};
 use crate::tree::{Tree, Value};
 
 /// A feature that is switched on and that this version cannot deliver. A run is refused until it is
@@ -53,9 +53,7 @@ impl Sections {
 
     /// What is switched on and cannot be delivered; a run starts only when there is nothing.
     pub fn unavailable(&self) -> Vec<Unavailable> {
-        let robust = self.robust_aggregation.enabled;
-        let rule = self.robust_aggregation.method;
-        let checks: [(bool, &'static str, &str, &'static str); 7] = [
+        let checks: [(bool, &'static str, &str, &'static str); 4] = [
             (
                 self.secure_aggregation.enabled,
                 "secure_aggregation.enabled",
@@ -63,29 +61,10 @@ impl Sections {
                 "--set secure_aggregation.enabled=false",
             ),
             (
-                robust && rule != RobustMethod::Fedavg,
-                "robust_aggregation.method",
-                "of the aggregation rules only `fedavg` is available in this version",
-                "--set robust_aggregation.method=fedavg",
-            ),
-            (
-                robust && self.robust_aggregation.enable_detection,
-                "robust_aggregation.enable_detection",
-                "the detection of anomalous updates is not available in this version",
-                "--set robust_aggregation.enable_detection=false",
-            ),
-            (
                 self.privacy_audit.enabled,
                 "privacy_audit.enabled",
                 "the privacy audit is not available in this version",
                 "--set privacy_audit.enabled=false",
-            ),
-            (
-                self.orchestrator.enabled,
-                "orchestrator.enabled",
-                "noise that adapts to the budget is not available in this version; the budget is enforced \
-                 without it",
-                "--set orchestrator.enabled=false",
             ),
             (
                 self.model.pretrained == Pretrained::Shipped(true),

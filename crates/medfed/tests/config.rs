@@ -40,10 +40,6 @@ fn the_documented_configuration_is_valid() {
     accepted, but a run is refused until this is switched off:
       secure_aggregation.enabled: secure aggregation is not available in this version; the coordinator would see every update
         --set secure_aggregation.enabled=false
-      robust_aggregation.method: of the aggregation rules only `fedavg` is available in this version
-        --set robust_aggregation.method=fedavg
-      robust_aggregation.enable_detection: the detection of anomalous updates is not available in this version
-        --set robust_aggregation.enable_detection=false
 
     note: fairness: is off: its keys have no effect until `fairness.enabled` is true
     note: privacy.epsilon_budget: ε = 50 is a weak guarantee; 10 and less are customary
