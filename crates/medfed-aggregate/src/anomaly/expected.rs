@@ -5,8 +5,10 @@
 //! momentum). Two consequences:
 //!
 //! * **Size.** Gradients that all point one way give a delta in proportion to Σ c_s, unrelated ones in
-//!   proportion to √Σ c_s². Real training lies between; [`Expected::scale`] is the geometric mean. It takes
-//!   out most of the difference between a hospital with 5 steps and one with 50.
+//!   proportion to √Σ c_s². Real training lies between; [`Expected::scale`] is the geometric mean, with
+//!   privacy that of gradients half as long as the clipping norm together with the noise. It takes out
+//!   most of the difference between a hospital with 5 steps and one with 50, or between one with much
+//!   noise and one with little.
 //! * **Noise.** With differential privacy every step carries Gaussian noise of standard deviation σC/B in
 //!   every coordinate (σ noise multiplier, C clipping norm, B expected batch size), independent of
 //!   everything else. In the delta it has the norm √d · σC/B · √Σ c_s², give or take its own spread of one
@@ -47,6 +49,8 @@ pub struct AnnouncedNoise {
     /// Standard deviation in each coordinate of a step's gradient: noise multiplier times clipping norm
     /// over expected batch size.
     pub deviation: f64,
+    /// Norm to which the gradient of every unit is clipped.
+    pub clip: f64,
     /// Parameters that are trained.
     pub parameters: usize,
 }
@@ -65,12 +69,14 @@ impl Expected {
         // Weight decay shrinks what an early step left by at most this.
         let kept = (-training.weight_decay.max(0.0) * sum).exp();
         let noise = training.noise.filter(|_| training.momentum.is_some());
+        let noise_norm =
+            |noise: AnnouncedNoise| noise.deviation.max(0.0) * (noise.parameters as f64 * squares).sqrt();
         let least_norm = noise.map(|noise| {
-            let parameters = noise.parameters as f64;
-            let luck = (1.0 - 6.0 / (2.0 * parameters).sqrt()).max(0.0);
-            0.5 * luck * kept * noise.deviation.max(0.0) * (parameters * squares).sqrt()
+            let luck = (1.0 - 6.0 / (2.0 * noise.parameters as f64).sqrt()).max(0.0);
+            0.5 * luck * kept * noise_norm(noise)
         });
-        let scale = (sum * squares.sqrt()).sqrt();
+        let between = (sum * squares.sqrt()).sqrt();
+        let scale = noise.map_or(between, |noise| (0.5 * noise.clip * between).hypot(noise_norm(noise)));
         Self {
             // A round whose learning rate has fallen to 0 has nothing to compare.
             scale: if scale.is_finite() && scale > 0.0 { scale } else { 1.0 },
@@ -120,21 +126,21 @@ mod tests {
             }
         }
         let norm = delta.iter().map(|d| d * d).sum::<f64>().sqrt();
-        let noise = Some(AnnouncedNoise { deviation, parameters });
+        let noise = Some(AnnouncedNoise { deviation, clip: 1.0, parameters });
         let least = Expected::of(&AnnouncedTraining { noise, ..training(&rates) }).least_norm().unwrap();
         assert!((norm / least - 2.0).abs() < 0.11, "{norm} {least}");
     }
 
     #[test]
     fn where_nothing_is_known_nothing_is_claimed() {
-        let noise = Some(AnnouncedNoise { deviation: 0.1, parameters: 1000 });
+        let noise = Some(AnnouncedNoise { deviation: 0.1, clip: 1.0, parameters: 1000 });
         assert_eq!(Expected::of(&training(&[0.1; 5])).least_norm(), None);
         let adam = AnnouncedTraining { momentum: None, noise, ..training(&[0.1; 5]) };
         assert_eq!(Expected::of(&adam).least_norm(), None);
         let still =
             Expected::of(&AnnouncedTraining { noise, samples: Some(f64::NAN), ..training(&[0.0; 3]) });
         assert_eq!(still, Expected { scale: 1.0, least_norm: None, samples: None });
-        let few = AnnouncedNoise { deviation: 0.1, parameters: 18 };
+        let few = AnnouncedNoise { deviation: 0.1, clip: 1.0, parameters: 18 };
         let few = AnnouncedTraining { noise: Some(few), ..training(&[0.1]) };
         assert_eq!(Expected::of(&few).least_norm(), None);
     }
@@ -145,5 +151,9 @@ mod tests {
             Expected::of(&AnnouncedTraining { momentum: Some(0.0), ..training(&vec![0.1; steps]) }).scale()
         };
         assert!((plain(16) / plain(1) - 8.0).abs() < 1e-9);
+        // Where noise is nearly all, the scale is its norm.
+        let noise = AnnouncedNoise { deviation: 10.0, clip: 1.0, parameters: 10_000 };
+        let loud = AnnouncedTraining { momentum: Some(0.0), noise: Some(noise), ..training(&[0.1]) };
+        assert!((Expected::of(&loud).scale() / 100.0 - 1.0).abs() < 1e-3);
     }
 }

@@ -60,7 +60,7 @@ fn false_alarms_are_as_rare_as_stated_when_norms_are_log_normal() {
     for (hospitals, spread) in [(3, 0.5), (6, 0.1), (10, 0.5), (10, 0.8), (25, 0.5)] {
         let mut normal = Normal::new(hospitals as u64 + (spread * 100.0) as u64);
         let (mut alarms, mut rounds) = (0, 0);
-        for _ in 0..150 {
+        for _ in 0..80 {
             let mut detector = robust();
             for _ in 0..20 {
                 let updates: Vec<SiteUpdate> = (0..hospitals)
@@ -87,7 +87,7 @@ fn false_alarms_are_as_rare_as_stated_with_noise_and_data_that_differ() {
     for (case, size) in [[1.0, 1.0, 0.2], [1.0, 0.5, 1.0], [1.0, 1.0, 10.0]].into_iter().enumerate() {
         let mut normal = Normal::new(case as u64);
         let (mut alarms, mut rounds) = (0, 0);
-        for _ in 0..100 {
+        for _ in 0..60 {
             let common = normal.vector(200);
             let own: Vec<Vec<f64>> = (0..10).map(|_| normal.vector(200)).collect();
             let mut detector = robust();
@@ -170,7 +170,7 @@ fn a_hospital_that_changes_is_held_against_its_own_past() {
 
 #[test]
 fn what_the_plan_rules_out_is_found_whatever_the_others_do() {
-    let noise = Some(AnnouncedNoise { deviation: 0.02, parameters: 5000 });
+    let noise = Some(AnnouncedNoise { deviation: 0.02, clip: 1.0, parameters: 5000 });
     let training = AnnouncedTraining {
         rates: &[0.1; 10],
         momentum: Some(0.9),

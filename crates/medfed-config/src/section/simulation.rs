@@ -97,9 +97,7 @@ impl SimulatedAttack {
             Self::Gaussian => "random values a hundred times as long as an honest update",
             Self::LabelFlip => "updates trained on images with wrong labels",
             Self::Alie => "the honest mean less 1.5 deviations or more, hidden in the spread (Baruch 2019)",
-            Self::Ipm => {
-                "the honest mean turned around, just long enough to turn the mean of all (Xie 2020)"
-            }
+            Self::Ipm => "the honest mean turned around, just long enough to turn the mean of all (Xie 2020)",
             Self::Mimic => "copies of the honest update that is farthest from the others (Karimireddy 2022)",
             Self::Backdoor => "updates trained to read images with a white square as class 0",
             Self::Sybil => "one and the same update, trained on images with wrong labels (Fung 2018)",
