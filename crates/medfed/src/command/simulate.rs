@@ -3,17 +3,22 @@
 use super::config::{invalid, overrides, read_config};
 use crate::failure::Failure;
 use crate::run::execute;
+use clap::builder::{PossibleValue, PossibleValuesParser};
+use medfed_config::section::SimulatedAttack;
 use medfed_config::{Config, Override};
 use std::path::PathBuf;
 
 /// Where the configuration is looked for.
-const DEFAULT_CONFIG: &str = "config/config.yaml";
+pub(crate) const DEFAULT_CONFIG: &str = "config/config.yaml";
 
 /// Train one model at several hospitals, in one process, on real or synthetic images.
 ///
 /// Reads a MedMNIST .npz file, a folder with a metadata.csv, or a folder with one folder of images per
 /// class; without --data the configuration decides (synthetic radiographs by default). Results go to
 /// results/ (results.json, best_model.safetensors, medfed.sqlite), the log to logs/.
+///
+/// With --attack the last hospitals by name misbehave on purpose, to see whether the aggregation rule and
+/// the detector withstand them; docs/robustness.md compares all rules under all attacks.
 ///
 /// Ctrl-C finishes the step, saves, and says how to resume.
 #[derive(Debug, clap::Args)]
@@ -23,6 +28,8 @@ Examples:
   medfed simulate --data pneumoniamnist.npz --rounds 20
   medfed simulate --data chest/metadata.csv --set data.split_by_site=true
   medfed simulate --set privacy.noise_multiplier=auto --set privacy.epsilon_budget=3
+  medfed simulate --attack sign_flip --attackers 2 --set federated.num_clients=10 \\
+    --set robust_aggregation.enabled=true --set robust_aggregation.method=median
   medfed simulate --resume")]
 pub(crate) struct Args {
     /// Configuration file [default: config/config.yaml where there is one, otherwise the built-in defaults]
@@ -41,6 +48,12 @@ pub(crate) struct Args {
     /// the noise, so leave it out where privacy matters
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Let hospitals attack: for experiments, the model is of no other use
+    #[arg(long, value_name = "NAME", value_parser = attack_names())]
+    attack: Option<String>,
+    /// Number of hospitals that attack, the last ones by name [default: 1]
+    #[arg(long, value_name = "K", requires = "attack", value_parser = clap::value_parser!(u32).range(1..=999))]
+    attackers: Option<u32>,
     #[command(flatten)]
     run: super::RunArgs,
 }
@@ -51,8 +64,16 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         || args.data.is_some()
         || args.rounds.is_some()
         || args.seed.is_some()
+        || args.attack.is_some()
         || !args.set.is_empty();
     execute(&args.run.order("simulate", configuration(args)?, changes))
+}
+
+/// The attacks with a line each, for the help.
+fn attack_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(SimulatedAttack::ALL.map(|attack| {
+        PossibleValue::new(attack.as_str()).help(format!("attackers send {}", attack.description()))
+    }))
 }
 
 fn configuration(args: &Args) -> Result<Config, Failure> {
@@ -70,6 +91,8 @@ fn configuration(args: &Args) -> Result<Config, Failure> {
     let mut set: Vec<String> =
         number("federated.num_rounds", args.rounds.map(u64::from)).into_iter().collect();
     set.extend(number("experiment.seed", args.seed));
+    set.extend(args.attack.as_ref().map(|attack| format!("simulation.attack={attack}")));
+    set.extend(number("simulation.attackers", args.attackers.map(u64::from)));
     set.extend(args.set.iter().cloned());
     all.extend(overrides(&set)?);
     let file =
