@@ -7,11 +7,13 @@
 
 mod admission;
 mod evaluating;
+mod fairness;
 mod measurements;
 mod state;
 mod training;
 
 pub use evaluating::Evaluating;
+pub use fairness::{EvaluationPlan, FairnessPlan};
 pub(crate) use state::OWNER;
 pub use training::{Aborted, Training};
 
@@ -51,6 +53,8 @@ pub struct CoordinatorSettings {
     pub detector: Option<Detector>,
     /// What a finding leads to.
     pub on_detection: OnDetection,
+    /// When hospitals evaluate the global model, and what they measure.
+    pub evaluation: EvaluationPlan,
     /// Decides about noise before each round.
     pub orchestrator: Option<Orchestrator>,
     /// Standard deviations from which a reported measurement is out of line; nothing is watched without.
@@ -138,6 +142,7 @@ pub struct Coordinator {
     left: BTreeSet<SiteId>,
     aggregator: Aggregator,
     detector: Option<Detector>,
+    fairness: fairness::FairnessState,
     done: RoundId,
     global: Arc<Vec<f32>>,
     average: Option<Ema>,
@@ -185,6 +190,7 @@ impl Coordinator {
             members,
             aggregator,
             detector,
+            fairness: fairness::FairnessState::default(),
             left: BTreeSet::new(),
             done: RoundId(0),
             global: Arc::new(parameters),
@@ -202,6 +208,9 @@ impl Coordinator {
         };
         if self.done.0 >= self.settings.rounds {
             return ended(self, RunStatus::Completed, None, Vec::new());
+        }
+        if let Some(reason) = self.fairness.halted.clone() {
+            return ended(self, RunStatus::Halted, Some(reason), Vec::new());
         }
         let round = self.done.next();
         let mut decisions = self.decisions(round)?;
@@ -276,6 +285,16 @@ impl Coordinator {
     /// Whether the plan has another round.
     pub fn has_rounds_left(&self) -> bool {
         self.done.0 < self.settings.rounds
+    }
+
+    /// When hospitals evaluate, and what they measure.
+    pub fn evaluation(&self) -> &EvaluationPlan {
+        &self.settings.evaluation
+    }
+
+    /// What the choice of hospitals and the intervals of measurements are drawn from.
+    pub fn seed(&self) -> Seed {
+        self.settings.seed
     }
 
     /// Rounds done.

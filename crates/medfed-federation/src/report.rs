@@ -4,11 +4,13 @@
 //! times are in [`Timing`]. Values that the data do not define (the AUC of a validation set with one
 //! class) are null, never 0.
 
+mod evaluation;
 mod orchestration;
 mod security;
 
+pub use evaluation::{FinalEvaluation, FinalFairness, HospitalPerformance, RoundFairness};
 pub use orchestration::{Deviation, Measurement, Orchestration, SiteDecision};
-pub use security::{Exclusion, SecurityReport, SiteWeight};
+pub use security::{Exclusion, SecurityReport, SecuritySummary, SiteWeight};
 
 use medfed_eval::Performance;
 use medfed_types::SiteId;
@@ -137,6 +139,10 @@ pub struct RoundReport {
     /// What the orchestrator decided before the round; null while it is off.
     #[serde(default)]
     pub orchestrator: Option<Orchestration>,
+    /// How evenly the new global model serves hospitals and groups of patients; null in rounds in which that
+    /// is not measured.
+    #[serde(default)]
+    pub fairness: Option<RoundFairness>,
 }
 
 /// How a run ended.
@@ -151,6 +157,8 @@ pub enum RunStatus {
     Interrupted,
     /// A round could not be finished; the last good model stays.
     Aborted,
+    /// The model was unfair, and the configuration says to stop then.
+    Halted,
 }
 
 /// The whole run in a few numbers.
@@ -158,6 +166,9 @@ pub enum RunStatus {
 pub struct Summary {
     /// How it ended.
     pub status: RunStatus,
+    /// Why, where that needs a sentence.
+    #[serde(default)]
+    pub reason: Option<String>,
     /// Rounds done.
     pub total_rounds: u32,
     /// Highest mean validation AUC of a round.
@@ -186,6 +197,9 @@ pub struct Summary {
     pub reproducible_noise: bool,
     /// The seed of weights, splits and order.
     pub seed: u64,
+    /// What was wrong with updates over all rounds.
+    #[serde(default)]
+    pub security: SecuritySummary,
     /// Everything measured on the test set.
     pub test: Option<Performance>,
     /// One sentence about what protects the patients in this run.

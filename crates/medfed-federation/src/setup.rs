@@ -1,6 +1,10 @@
 //! From a configuration and a divided data set to a federation that can start.
 
+mod evaluation;
+mod forecast;
 mod protection;
+
+pub use forecast::{Forecast, ForecastRound};
 
 use crate::attack::{Attack, Attackers};
 use crate::coordinator::{AnnouncedLocal, Coordinator, CoordinatorSettings, Member};
@@ -67,11 +71,17 @@ impl Setup {
         } else {
             Trainable::all(&network)
         };
+        let grouping = evaluation::grouping(config, dataset)?;
         let mut hospitals = sites
             .sites
             .iter()
             .map(|site| Hospital::new(config, dataset, site, &trainable, seed, configuration))
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|hospital| {
+                let mut hospital = hospital?;
+                hospital.images.grouping.clone_from(&grouping);
+                Ok(hospital)
+            })
+            .collect::<Result<Vec<_>, FederationError>>()?;
         let attack = Attack::plan(config, dataset, &mut hospitals, &sites.test, seed)?;
         let federated = &config.federated;
         let coordinator = CoordinatorSettings {
@@ -83,6 +93,7 @@ impl Setup {
             seed,
             aggregator: protection::aggregator(&config.robust_aggregation)?,
             detector: protection::detector(&config.robust_aggregation)?,
+            evaluation: evaluation::plan(config, grouping.as_ref(), dataset.classes().len()),
             on_detection: protection::on_detection(&config.robust_aggregation),
             orchestrator: protection::orchestrator(&config.orchestrator)?,
             measurement_threshold: protection::measurement_threshold(&config.orchestrator),
@@ -98,7 +109,11 @@ impl Setup {
             }
         }
         protection::check_hospitals(&coordinator, found)?;
-        let test = TestSet { source: Arc::clone(dataset) as _, images: sites.test.clone() };
+        let test = TestSet {
+            source: Arc::clone(dataset) as _,
+            images: sites.test.clone(),
+            grouping: evaluation::test_grouping(grouping.as_ref(), config, dataset, sites)?,
+        };
         Ok(Self { network, executor, coordinator, hospitals, test, seed, attack })
     }
 
@@ -230,8 +245,13 @@ impl Hospital {
             parameters: trainable.ranges().iter().map(ExactSizeIterator::len).sum(),
             plan: plan.clone(),
         };
-        let images =
-            SiteImages { source: Arc::clone(dataset) as _, train, canaries: 0, validation: site.validation.clone() };
+        let images = SiteImages {
+            source: Arc::clone(dataset) as _,
+            train,
+            canaries: 0,
+            validation: site.validation.clone(),
+            grouping: None,
+        };
         Ok(Self { id: site.id.clone(), images, training, plan, announced })
     }
 }

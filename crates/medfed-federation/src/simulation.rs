@@ -3,19 +3,24 @@
 use crate::attack::{Attack, AttackReport, Attackers};
 use crate::coordinator::{Aborted, Coordinator, Ended, Selection, Training};
 use crate::error::FederationError;
-use crate::evaluation::evaluate;
+use crate::evaluation::{SiteEvaluation, evaluate, predict};
+use crate::grouping::Grouping;
 use crate::journal::{Journal, Snapshot};
 use crate::observer::{Observer, Progress};
-use crate::report::{PrivacySpent, RoundReport, RunStatus, SecurityReport, SiteDecision, SiteStatus};
+use crate::report::{
+    FinalEvaluation, FinalFairness, HospitalPerformance, PrivacySpent, RoundReport, RunStatus,
+    SecurityReport, SiteDecision, SiteStatus,
+};
 use crate::site::{Images, LocalOutcome, Site, SiteReply};
 use medfed_dp::LedgerStorage;
-use medfed_eval::Performance;
+use medfed_eval::fairness::FairnessReport;
+use medfed_eval::{Details, Performance, Resampling};
 use medfed_nn::Executor;
 use medfed_types::{Cancel, RoundId, SiteId};
 use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A federation in one process.
@@ -29,11 +34,13 @@ pub struct Simulation<S> {
 }
 
 /// The common test set.
-pub struct TestSet {
+pub(crate) struct TestSet {
     /// The set that holds it.
-    pub source: Images,
+    pub(crate) source: Images,
     /// Its images.
-    pub images: Vec<u32>,
+    pub(crate) images: Vec<u32>,
+    /// Groups of patients of the set, when fairness is measured.
+    pub(crate) grouping: Option<Grouping>,
 }
 
 impl std::fmt::Debug for TestSet {
@@ -53,12 +60,17 @@ pub struct Outcome {
     pub reports: Vec<RoundReport>,
     /// The decisions by which hospitals left before a round that did not come.
     pub last_decisions: Vec<SiteDecision>,
+    /// What was wrong with the updates of the round that was aborted, if one was.
+    pub aborted: Option<SecurityReport>,
     /// Parameters of the best model, or the initial ones when no round was done.
     pub parameters: Arc<Vec<f32>>,
     /// Its round.
     pub best_round: Option<u32>,
     /// Its performance on the test set; nothing without test images, and before the first round.
     pub test: Option<Performance>,
+    /// Everything measured about the best model at the end; nothing before the first round, and when the run
+    /// was interrupted.
+    pub evaluation: Option<FinalEvaluation>,
     /// What each hospital has spent, by its own ledger.
     pub spent: Vec<(SiteId, Option<PrivacySpent>)>,
     /// The attack that was simulated.
@@ -113,6 +125,7 @@ impl<S: LedgerStorage + Send> Simulation<S> {
             }
         }
         let mut last_decisions = Vec::new();
+        let mut aborted_round = None;
         let mut said = BTreeSet::new();
         let (status, reason) = loop {
             if cancel.is_cancelled() && coordinator.has_rounds_left() {
@@ -159,12 +172,15 @@ impl<S: LedgerStorage + Send> Simulation<S> {
                         say_once(watch.warnings.iter(), &mut said, observer);
                     }
                     let parameters = Arc::clone(evaluating.parameters());
-                    for site in &sites {
-                        if let Some(performance) = site.evaluate(&parameters)? {
-                            evaluating.receive(site.id().clone(), performance)?;
+                    let evaluators = evaluating.evaluators();
+                    for site in sites.iter().filter(|site| evaluators.contains(site.id())) {
+                        if let Some(evaluation) = site.evaluate(&parameters)? {
+                            evaluating.receive(site.id().clone(), evaluation)?;
                         }
                     }
-                    if let Some(performance) = evaluate(&executor, &parameters, &*test.source, &test.images)?
+                    if evaluating.is_due()
+                        && let Some(performance) =
+                            evaluate(&executor, &parameters, &*test.source, &test.images)?
                     {
                         evaluating.receive_test(performance);
                     }
@@ -182,12 +198,14 @@ impl<S: LedgerStorage + Send> Simulation<S> {
                         }
                     }
                     observer.notice(&Progress::RoundFinished { report: &report });
+                    judge(&coordinator, &report, &mut said, journal, observer)?;
                 }
                 Err(aborted) => {
                     let Aborted { coordinator: last, round, reason, culprits, budget_exhausted, security } =
                         *aborted;
                     coordinator = last;
                     tell(round, &security, &mut said, journal, observer)?;
+                    aborted_round = Some(security);
                     let detail = json!({ "reason": reason, "culprits": culprits });
                     journal.event(round.0, "round_aborted", &detail).map_err(FederationError::journal)?;
                     let status =
@@ -204,12 +222,19 @@ impl<S: LedgerStorage + Send> Simulation<S> {
             reason,
             reports: coordinator.reports().to_vec(),
             last_decisions,
+            aborted: aborted_round,
             best_round: best.map(|best| best.round),
             attack: match &attack {
                 Some(attack) => {
                     Some(attack.report(&executor, best.map(|best| best.parameters.as_slice()), &test)?)
                 }
                 None => None,
+            },
+            evaluation: match best {
+                Some(best) if status != RunStatus::Interrupted => {
+                    Some(measure(&coordinator, &sites, &executor, &best.parameters, &test)?)
+                }
+                _ => None,
             },
             // Before the first round there is no model whose performance would mean anything.
             test: match best {
@@ -223,6 +248,70 @@ impl<S: LedgerStorage + Send> Simulation<S> {
                 .collect::<Result<_, FederationError>>()?,
         })
     }
+}
+
+/// Measures the model that the run leaves: at every hospital and on the test set.
+fn measure<S: LedgerStorage>(
+    coordinator: &Coordinator,
+    sites: &[Site<S>],
+    executor: &Executor,
+    parameters: &[f32],
+    test: &TestSet,
+) -> Result<FinalEvaluation, FederationError> {
+    let mut evaluations: BTreeMap<SiteId, SiteEvaluation> = BTreeMap::new();
+    for site in sites {
+        if let Some(evaluation) = site.evaluate(parameters)? {
+            evaluations.insert(site.id().clone(), evaluation);
+        }
+    }
+    let resampling = Resampling::new(coordinator.seed());
+    let predictions = predict(executor, parameters, &*test.source, &test.images)?;
+    let alone = || (0..test.images.len() as u32).collect();
+    let patients = test.grouping.as_ref().map_or_else(alone, |groups| groups.patients(&test.images));
+    let details = predictions.as_ref().map(|found| Details::of(found, &patients, resampling)).transpose()?;
+    let fairness = match &coordinator.evaluation().fairness {
+        Some(plan) => {
+            let on_test = match (&predictions, &test.grouping) {
+                (Some(found), Some(groups)) => {
+                    let attributes = groups.measure(found, &test.images, resampling)?;
+                    Some(FairnessReport::of(&[], false, attributes, &plan.thresholds, plan.least))
+                }
+                _ => None,
+            };
+            let validation = if evaluations.is_empty() { None } else { Some(plan.measure(&evaluations)?) };
+            Some(FinalFairness { validation, test: on_test })
+        }
+        None => None,
+    };
+    let hospitals =
+        evaluations.into_iter().map(|(hospital, SiteEvaluation { performance, patients, .. })| {
+            HospitalPerformance { hospital, patients, performance }
+        });
+    Ok(FinalEvaluation { hospitals: hospitals.collect(), test: details, fairness })
+}
+
+/// Records and tells what is unfair about the model of a round, and what follows.
+fn judge<J: Journal>(
+    coordinator: &Coordinator,
+    report: &RoundReport,
+    said: &mut BTreeSet<String>,
+    journal: &mut J,
+    observer: &dyn Observer,
+) -> Result<(), FederationError> {
+    let (Some(plan), Some(fairness)) = (&coordinator.evaluation().fairness, &report.fairness) else {
+        return Ok(());
+    };
+    let round = RoundId(report.round_num);
+    let violations = &fairness.measured.violations;
+    if plan.warns && !violations.is_empty() {
+        violations.iter().try_for_each(|found| record(journal, round, "fairness_violation", found))?;
+        let all: Vec<String> = violations.iter().map(ToString::to_string).collect();
+        say_once([format!("fairness: {}", all.join("; "))].iter(), said, observer);
+    }
+    if !fairness.weight_factors.is_empty() {
+        record(journal, round, "weights_adjusted", &fairness.weight_factors)?;
+    }
+    Ok(())
 }
 
 enum Trained {

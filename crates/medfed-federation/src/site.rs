@@ -11,7 +11,8 @@ mod local;
 mod state;
 
 use crate::error::FederationError;
-use crate::evaluation::evaluate;
+use crate::evaluation::{SiteEvaluation, predict};
+use crate::grouping::Grouping;
 use crate::report::PrivacySpent;
 use medfed_data::Units;
 use medfed_dp::{DpPlan, Ledger, LedgerStorage};
@@ -87,6 +88,8 @@ pub struct SiteImages {
     pub canaries: u64,
     /// Images to validate on.
     pub validation: Vec<u32>,
+    /// Groups of patients of the set, when fairness is measured.
+    pub grouping: Option<Grouping>,
 }
 
 impl SiteImages {
@@ -224,9 +227,20 @@ impl<S: LedgerStorage> Site<S> {
         self.paused = None;
     }
 
-    /// How well a global model does on the hospital's validation images; nothing without such images.
-    pub fn evaluate(&self, parameters: &[f32]) -> Result<Option<Performance>, FederationError> {
-        evaluate(&self.executor, parameters, &*self.images.source, &self.images.validation)
+    /// What leaves the hospital about a global model on its validation images; nothing without such images.
+    pub fn evaluate(&self, parameters: &[f32]) -> Result<Option<SiteEvaluation>, FederationError> {
+        let SiteImages { source, validation, grouping, .. } = &self.images;
+        let Some(predictions) = predict(&self.executor, parameters, &**source, validation)? else {
+            return Ok(None);
+        };
+        Ok(Some(SiteEvaluation {
+            performance: Performance::of(&predictions),
+            patients: grouping.as_ref().map_or(validation.len() as u64, |groups| groups.count(validation)),
+            groups: match grouping {
+                Some(groups) => groups.tallies(&predictions, validation)?,
+                None => Vec::new(),
+            },
+        }))
     }
 
     /// What has been spent so far, when there is privacy.

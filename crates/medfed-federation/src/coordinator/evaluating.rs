@@ -3,6 +3,7 @@
 use super::training::{LocalResult, RoundOutcome};
 use super::{Best, Coordinator};
 use crate::error::FederationError;
+use crate::evaluation::SiteEvaluation;
 use crate::journal::to_bytes;
 use crate::report::{
     Orchestration, RoundReport, RoundStatus, SecurityReport, SitePrivacy, SiteRound, SiteStatus,
@@ -23,7 +24,7 @@ pub struct Evaluating {
     /// What is evaluated and may become the best model: the average, if there is one.
     candidate: Arc<Vec<f32>>,
     local: BTreeMap<SiteId, LocalResult>,
-    validation: BTreeMap<SiteId, Performance>,
+    validation: BTreeMap<SiteId, SiteEvaluation>,
     test: Option<Performance>,
     outcome: RoundOutcome,
 }
@@ -55,15 +56,29 @@ impl Evaluating {
         &self.candidate
     }
 
+    /// The hospitals that evaluate after this round; none where no evaluation is due.
+    pub fn evaluators(&self) -> Vec<SiteId> {
+        let Coordinator { members, settings, .. } = &self.core;
+        settings.evaluation.choose(members, self.round, settings.rounds, settings.seed)
+    }
+
+    /// Whether the model is evaluated after this round.
+    pub fn is_due(&self) -> bool {
+        self.core.settings.evaluation.is_due(self.round, self.core.settings.rounds)
+    }
+
     /// Takes a hospital's evaluation on its validation images.
-    pub fn receive(&mut self, site: SiteId, performance: Performance) -> Result<(), FederationError> {
+    pub fn receive(&mut self, site: SiteId, evaluation: SiteEvaluation) -> Result<(), FederationError> {
         if self.core.member(&site).is_none() {
             return Err(FederationError::NotSelected { site, round: self.round });
         }
         if self.validation.contains_key(&site) {
             return Err(FederationError::SecondReply { site, round: self.round });
         }
-        self.validation.insert(site, performance);
+        if let Some(plan) = &self.core.settings.evaluation.fairness {
+            plan.check(&evaluation.groups)?;
+        }
+        self.validation.insert(site, evaluation);
         Ok(())
     }
 
@@ -102,6 +117,12 @@ impl Evaluating {
         let val_loss = mean(|h| h.val_loss, |h| h.validation_images);
         let of_privacy =
             |value: fn(&SitePrivacy) -> f64| hospitals.iter().filter_map(|h| h.privacy.as_ref()).map(value);
+        let mut core = self.core;
+        let plan = core.settings.evaluation.fairness(self.round, core.settings.rounds);
+        let fairness = plan.filter(|_| !self.validation.is_empty()).map(|plan| {
+            let measured = plan.measure(&self.validation).expect("counts were checked when they arrived");
+            core.fairness.follow(plan, self.round, measured)
+        });
         let report = RoundReport {
             round_num: self.round.0,
             status: RoundStatus::Completed,
@@ -119,8 +140,8 @@ impl Evaluating {
             hospitals,
             security: self.outcome.security,
             orchestrator: self.outcome.orchestrator,
+            fairness,
         };
-        let mut core = self.core;
         for (site, result) in &self.local {
             // With an orchestrator more noise may pay for another round: it decides before that.
             let stays = match result.report() {
@@ -131,7 +152,10 @@ impl Evaluating {
                 core.left.insert(site.clone());
             }
         }
-        if core.best.as_ref().is_none_or(|best| best.is_beaten_by(auc, val_loss)) {
+        // A round without evaluation is no better than one with.
+        let evaluated = !self.validation.is_empty();
+        let beats = |best: &Best| (evaluated || best.loss.is_none()) && best.is_beaten_by(auc, val_loss);
+        if core.best.as_ref().is_none_or(beats) {
             core.best = Some(Best { round: self.round.0, auc, loss: val_loss, parameters: self.candidate });
         }
         core.global = self.global;
@@ -152,7 +176,7 @@ impl Evaluating {
         let privacy = spent
             .map(|spent| SitePrivacy { epsilon_round: (spent.epsilon_total - before).max(0.0), spent })
             .or_else(|| self.core.last_privacy(site).map(|last| SitePrivacy { epsilon_round: 0.0, ..last }));
-        let validation = self.validation.get(site);
+        let validation = self.validation.get(site).map(|evaluation| &evaluation.performance);
         SiteRound {
             hospital: site.clone(),
             status: match self.local.get(site) {

@@ -1,5 +1,6 @@
 //! What the coordinator needs to continue after a restart.
 
+use super::fairness::FairnessState;
 use super::{Best, Coordinator};
 use crate::error::FederationError;
 use crate::journal::{Snapshot, from_bytes, to_bytes};
@@ -23,6 +24,8 @@ struct Meta {
     done: RoundId,
     left: BTreeSet<SiteId>,
     best: Option<BestMeta>,
+    #[serde(default)]
+    fairness: FairnessState,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -51,8 +54,13 @@ impl Coordinator {
         }
         let best =
             self.best.as_ref().map(|best| BestMeta { round: best.round, auc: best.auc, loss: best.loss });
-        let meta = serde_json::to_value(Meta { done: self.done, left: self.left.clone(), best })
-            .expect("names and numbers are JSON");
+        let meta = serde_json::to_value(Meta {
+            done: self.done,
+            left: self.left.clone(),
+            best,
+            fairness: self.fairness.clone(),
+        })
+        .expect("names and numbers are JSON");
         Snapshot { owner: OWNER.to_owned(), meta, blobs }
     }
 
@@ -98,6 +106,7 @@ impl Coordinator {
             None => None,
         };
         (self.done, self.left, self.reports) = (meta.done, meta.left, reports);
+        self.fairness = meta.fairness;
         Ok(())
     }
 }

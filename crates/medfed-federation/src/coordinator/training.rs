@@ -111,6 +111,10 @@ impl Training {
             let reason = round.too_few(needed, self.selected.len());
             return Err(self.abort(reason, round));
         }
+        if let Err(error) = self.core.fairness.weigh(&mut round.updates) {
+            round.culprits.extend(culprits(&error));
+            return Err(self.abort(error.to_string(), round));
+        }
         let mut aggregator = self.core.aggregator.clone();
         let aggregate = match aggregator.aggregate(&round.updates, self.round, self.core.global.len()) {
             Ok(aggregate) => aggregate,
