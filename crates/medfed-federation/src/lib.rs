@@ -38,3 +38,4 @@ pub use observer::{Observer, Progress, Silent};
 pub use setup::{Forecast, ForecastRound, Hospital, Setup};
 pub use simulation::{Outcome, Simulation};
 pub use site::Site;
+pub use volatile::{VolatileJournal, VolatileLedger};

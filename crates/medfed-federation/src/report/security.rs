@@ -3,7 +3,7 @@
 use medfed_aggregate::anomaly::Finding;
 use medfed_types::SiteId;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The `security` object of a round.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -40,6 +40,45 @@ pub struct SiteWeight {
     pub hospital: SiteId,
     /// Its weight; null where each coordinate of the step has weights of its own.
     pub weight: Option<f64>,
+}
+
+/// The `security` object of a run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SecuritySummary {
+    /// Whether anything was wrong with an update in any round.
+    pub byzantine_detected: bool,
+    /// Rounds in which a hospital's update was left out, by hospital.
+    pub excluded_clients: BTreeMap<SiteId, u32>,
+    /// Rounds in which something about a hospital's update was out of line, by hospital.
+    pub anomalies: BTreeMap<SiteId, u32>,
+    /// The rule that made the steps.
+    pub aggregation_method: String,
+    /// Every warning of a rule or a detector, once.
+    pub warnings: BTreeSet<String>,
+    /// The round that could not be finished, if there is one.
+    pub aborted_round: Option<SecurityReport>,
+}
+
+impl SecuritySummary {
+    /// Puts the rounds together, and the one that was aborted.
+    pub fn of<'a>(
+        rounds: impl Iterator<Item = &'a SecurityReport>,
+        aborted_round: Option<&'a SecurityReport>,
+    ) -> Self {
+        let mut summary = Self { aborted_round: aborted_round.cloned(), ..Self::default() };
+        for round in rounds.chain(aborted_round) {
+            summary.byzantine_detected |= round.byzantine_detected;
+            for site in &round.excluded_clients {
+                *summary.excluded_clients.entry(site.clone()).or_default() += 1;
+            }
+            for site in round.anomalies.iter().map(|finding| &finding.site).collect::<BTreeSet<_>>() {
+                *summary.anomalies.entry(site.clone()).or_default() += 1;
+            }
+            summary.aggregation_method.clone_from(&round.aggregation_method);
+            summary.warnings.extend(round.warnings.iter().cloned());
+        }
+        summary
+    }
 }
 
 impl SecurityReport {
