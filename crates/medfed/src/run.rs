@@ -6,18 +6,21 @@ mod dataset;
 mod display;
 mod interrupt;
 mod journal;
+mod live;
 mod log;
 mod model;
+mod orchestrator_log;
 mod prepare;
 mod results;
 mod summary;
 
 use crate::failure::Failure;
 use crate::output;
-pub(crate) use dataset::data_failure;
+pub(crate) use dataset::{data_failure, divide, load};
 
 use display::Display;
 use journal::StoreJournal;
+use orchestrator_log::OrchestratorLog;
 use medfed_config::Config;
 use medfed_dp::Ledger;
 use medfed_federation::report::{RunStatus, Timing};
@@ -80,7 +83,7 @@ fn run(
     folders: &Folders,
     started: Instant,
 ) -> Result<(), Failure> {
-    let display = Display::new(prepared.config.output.save_round_logs);
+    let display = Display::new(prepared.config.output.save_round_logs, prepared.config.orchestrator.log_level);
     let cancel = interrupt::watch(display.announcer())?;
 
     display.say(&format!("run {}: {}", prepared.id, dataset::describe(&prepared.config)));
@@ -110,13 +113,30 @@ fn run(
         network: Arc::clone(&network),
         metadata: model::metadata(&network, &dataset, prepared, Epsilon::ZERO, None),
     });
-    let mut journal = StoreJournal::new(store.clone(), prepared.id.clone(), before, started, models);
-    let outcome = simulation.run(&mut journal, &display, &cancel);
+    let reports = prepared.resumed.as_ref().map_or(&[][..], |saved| &saved.reports);
+    let decisions = OrchestratorLog::new(
+        folders.logs.join("orchestrator_logs.json"),
+        prepared.id.clone(),
+        &prepared.config,
+        reports,
+    );
+    let mut journal =
+        StoreJournal::new(store.clone(), prepared.id.clone(), before, started, models, decisions);
+    let outcome = {
+        let path = folders.results.join("progress.json");
+        let done = prepared.resumed.as_ref().map_or(0, |saved| saved.reports.len() as u32);
+        let rounds = prepared.config.federated.num_rounds;
+        let live = live::Live::new(&display, path, prepared.id.clone(), done, rounds);
+        simulation.run(&mut journal, &live, &cancel)
+    };
     display.end();
     let outcome = outcome.map_err(|error| {
         let hint = format!("what was done is kept; continue with `{}`", folders.resume_command(order));
         run_failure(error).hint(hint)
     })?;
+    if let Some(log) = &mut journal.decisions {
+        log.close(&outcome)?;
+    }
     let results = Results::new(prepared, &outcome, journal.timing());
     let checkpoint = model::checkpoint(&network, &dataset, prepared, &outcome)?;
     folders.write(&results, prepared.config.evaluation.save_best_model.then_some(&checkpoint), &outcome)?;
@@ -140,8 +160,20 @@ fn ended(order: &Order, folders: &Folders, results: &Results) -> Result<(), Fail
             let stopped = anyhow::anyhow!("interrupted after {done}; everything done is saved");
             Err(Failure::interrupted(stopped).hint(format!("continue with `{resume}`")))
         }
-        RunStatus::Aborted => Err(Failure::user(anyhow::anyhow!("the run was aborted"))
-            .hint("the log says which hospitals' updates were unusable; a lower learning rate often helps")),
+        RunStatus::Halted => Err(Failure::user(anyhow::anyhow!("the model is unfair by the configured thresholds"))
+            .hint("fairness_report.json says to whom; fairness.on_violation.halt_training=false goes on all the same")),
+        RunStatus::Aborted => {
+            let summary = &results.summary;
+            let stopped = match &summary.reason {
+                Some(reason) => anyhow::anyhow!("the run was aborted: {reason}"),
+                None => anyhow::anyhow!("the run was aborted"),
+            };
+            Err(Failure::user(stopped).hint(if summary.security.byzantine_detected {
+                "results.json says under summary.security what was wrong with whose updates; robust_aggregation decides what follows from it"
+            } else {
+                "the log says which hospitals' updates were unusable; a lower learning rate often helps"
+            }))
+        }
     }
 }
 
@@ -193,6 +225,7 @@ fn run_failure(error: FederationError) -> Failure {
         | FederationError::Journal(_)
         | FederationError::Privacy(_)
         | FederationError::Optimizer(_)
+        | FederationError::Aggregation(_)
         | FederationError::Engine(_) => Failure::user(error),
         other => Failure::internal(other),
     }

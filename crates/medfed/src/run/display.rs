@@ -6,9 +6,11 @@ use console::style;
 use indicatif::{
     FormattedDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle,
 };
-use medfed_federation::report::{RoundReport, RoundStatus};
+use medfed_config::section::LogLevel;
+use medfed_dp::orchestrator::{Action, Reason};
+use medfed_federation::report::{RoundReport, RoundStatus, SiteDecision};
 use medfed_federation::{Observer, Progress, Setup};
-use medfed_types::{Epsilon, SiteId};
+use medfed_types::{Epsilon, RoundId, SiteId};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::IsTerminal;
@@ -28,6 +30,8 @@ pub(crate) struct Display {
     /// Bars only help people; a file or a pipe gets lines.
     live: bool,
     rounds_to_log: bool,
+    /// Least severity of the orchestrator's decisions in the log.
+    decisions_to_log: LogLevel,
     state: Mutex<State>,
 }
 
@@ -42,11 +46,13 @@ struct State {
 }
 
 impl Display {
-    /// A display that also writes every round to the log, if `rounds_to_log`.
-    pub(super) fn new(rounds_to_log: bool) -> Self {
+    /// A display that also writes every round to the log, if `rounds_to_log`, and the orchestrator's
+    /// decisions from the severity `decisions_to_log` on.
+    pub(super) fn new(rounds_to_log: bool, decisions_to_log: LogLevel) -> Self {
         let live = std::io::stderr().is_terminal();
         let target = if live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        Self { bars: MultiProgress::with_draw_target(target), live, rounds_to_log, state: Mutex::default() }
+        let bars = MultiProgress::with_draw_target(target);
+        Self { bars, live, rounds_to_log, decisions_to_log, state: Mutex::default() }
     }
 
     /// One line for people, also in the log.
@@ -103,6 +109,16 @@ impl Display {
                 config.privacy.delta.get(),
                 hospital.images.train.len(),
                 hospital.id
+            ));
+        }
+        if let Some(attackers) = setup.attackers() {
+            let names: Vec<&str> = attackers.sites().iter().map(SiteId::as_str).collect();
+            self.warn(&format!(
+                "SIMULATED ATTACK {}: {} {} {}; do not use this model",
+                attackers.attack(),
+                names.join(", "),
+                if names.len() == 1 { "sends" } else { "send" },
+                attackers.attack().description()
             ));
         }
         for note in config.notes() {
@@ -164,6 +180,25 @@ impl Display {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A decision of the orchestrator: to the log from the configured severity on, to people when there
+    /// is anything to tell.
+    fn decide(&self, round: RoundId, decision: &SiteDecision) {
+        let severity = severity(decision);
+        let text = format!("round {round}: {decision}");
+        if severity >= self.decisions_to_log {
+            match severity {
+                LogLevel::Debug | LogLevel::Info => tracing::info!("orchestrator: {text}"),
+                LogLevel::Warning => tracing::warn!("orchestrator: {text}"),
+                LogLevel::Error => tracing::error!("orchestrator: {text}"),
+            }
+        }
+        if severity >= LogLevel::Warning {
+            self.line(&format!("{} {text}", style("warning:").yellow().bold().for_stderr()));
+        } else if decision.decision.is_notable() {
+            self.line(&text);
+        }
+    }
+
     fn start_round(&self, sites: &[(SiteId, u64)]) {
         self.state().round_started = Some(Instant::now());
         if !self.live {
@@ -212,6 +247,19 @@ impl Display {
     }
 }
 
+/// Going on as before is for whoever looks for faults; to leave ends a hospital's part.
+fn severity(SiteDecision { decision, .. }: &SiteDecision) -> LogLevel {
+    match decision.action {
+        Action::Leave => LogLevel::Error,
+        Action::Raise => LogLevel::Warning,
+        Action::Keep | Action::Lower if decision.reasons.iter().any(|r| !matches!(r, Reason::Room)) => {
+            LogLevel::Warning
+        }
+        Action::Lower => LogLevel::Info,
+        Action::Keep => LogLevel::Debug,
+    }
+}
+
 fn log_round(report: &RoundReport, seconds: f64) {
     tracing::info!(
         round = report.round_num,
@@ -229,6 +277,7 @@ fn log_round(report: &RoundReport, seconds: f64) {
 impl Observer for Display {
     fn notice(&self, progress: &Progress<'_>) {
         match progress {
+            Progress::Budget { round, decision } => self.decide(*round, decision),
             Progress::RoundStarted { sites, .. } => self.start_round(sites),
             Progress::Step { site, done, .. } => self.finish_step(site, *done),
             Progress::RoundFinished { report } => self.finish_round(report),

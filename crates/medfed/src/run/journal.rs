@@ -4,6 +4,7 @@
 //! the round is done again from the earlier state, to the same bits, and replaces its report.
 
 use super::model::RoundModels;
+use super::orchestrator_log::OrchestratorLog;
 use medfed_federation::report::{RoundReport, Timing};
 use medfed_federation::{Coordinator, Journal, Snapshot};
 use medfed_store::{ProgressPart, Store, StoreError, Timestamp};
@@ -30,6 +31,8 @@ pub(super) struct StoreJournal {
     mark: Instant,
     /// Writes the model of each round, when asked.
     models: Option<RoundModels>,
+    /// Written after each round, while the orchestrator is on.
+    pub(super) decisions: Option<OrchestratorLog>,
 }
 
 impl StoreJournal {
@@ -40,8 +43,10 @@ impl StoreJournal {
         before: Timing,
         started: Instant,
         models: Option<RoundModels>,
+        decisions: Option<OrchestratorLog>,
     ) -> Self {
-        Self { store, run, before: before.total, timing: before, started, mark: Instant::now(), models }
+        let mark = Instant::now();
+        Self { store, run, before: before.total, timing: before, started, mark, models, decisions }
     }
 
     /// Times so far, this sitting included.
@@ -81,6 +86,9 @@ impl Journal for StoreJournal {
         if let (Some(models), Some(parameters)) = (&self.models, Coordinator::saved_parameters(state)) {
             models.write(report, &parameters).map_err(|failure| JournalError::Model(failure.into_error()))?;
         }
+        if let Some(log) = &mut self.decisions {
+            log.round(report).map_err(|failure| JournalError::Log(failure.into_error()))?;
+        }
         Ok(self.save(state)?)
     }
 
@@ -89,7 +97,10 @@ impl Journal for StoreJournal {
     }
 
     fn event(&mut self, round: u32, kind: &str, detail: &serde_json::Value) -> Result<(), JournalError> {
-        tracing::warn!(round, kind, %detail, "event");
+        // Decisions about the budget are logged in words, at their own levels.
+        if kind != "budget_decision" {
+            tracing::warn!(round, kind, %detail, "event");
+        }
         Ok(self.store.event(&self.run, Some(RoundId(round)), Timestamp::now(), kind, detail)?)
     }
 }
@@ -103,6 +114,9 @@ pub(super) enum JournalError {
     /// The model of the round could not be written.
     #[error("the round's model could not be written")]
     Model(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The orchestrator's log could not be written.
+    #[error("the orchestrator's log could not be written")]
+    Log(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// Where an unfinished run stands.

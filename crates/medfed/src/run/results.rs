@@ -2,9 +2,9 @@
 
 use super::prepare::Prepared;
 use crate::failure::Failure;
-use medfed_config::section::PrivacyUnit;
+use medfed_config::section::{PrivacyUnit, SimulatedAttack};
 use medfed_federation::Outcome;
-use medfed_federation::report::{RoundReport, Summary, Timing};
+use medfed_federation::report::{RoundReport, SecuritySummary, Summary, Timing};
 use medfed_types::{Epsilon, RunId};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -52,6 +52,7 @@ impl Results {
         let last = outcome.reports.last();
         let summary = Summary {
             status: outcome.status,
+            reason: outcome.reason.clone(),
             total_rounds: outcome.reports.len() as u32,
             best_auc: outcome.reports.iter().filter_map(|report| report.auc).reduce(f64::max),
             best_round: outcome.best_round,
@@ -66,8 +67,13 @@ impl Results {
             noise_multiplier: spent().map(|spent| spent.noise_multiplier).reduce(f64::min),
             reproducible_noise: privacy.is_some() && prepared.reproducible_noise,
             seed: prepared.seed.0,
+            security: SecuritySummary::of(
+                outcome.reports.iter().map(|report| &report.security),
+                outcome.aborted.as_ref(),
+            ),
             test: outcome.test.clone(),
             privacy_statement: privacy_statement(prepared, final_epsilon),
+            simulated_attack: outcome.attack.clone(),
         };
         Self {
             run: RunHeader {
@@ -121,6 +127,9 @@ fn privacy_statement(prepared: &Prepared, epsilon: Option<f64>) -> String {
     );
     if privacy.unit == PrivacyUnit::Image {
         text += " A patient with k images has up to about k times this epsilon.";
+    }
+    if prepared.config.simulation.attack != SimulatedAttack::None {
+        text += " Nothing is promised to the patients of the hospitals that attacked in this simulation.";
     }
     if prepared.reproducible_noise {
         // Writing to a string cannot fail.
