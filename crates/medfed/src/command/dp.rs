@@ -1,5 +1,7 @@
 //! `medfed dp`: what noised steps cost, and the noise that a budget buys, before anything is trained.
 
+mod plan;
+
 use crate::failure::Failure;
 use medfed_dp::{Accountant, DpError, History, Phase, Spent, calibrate};
 use medfed_types::{Delta, Epsilon, NoiseMultiplier, SamplingRate, ScalarError};
@@ -18,6 +20,7 @@ enum Action {
     Epsilon(EpsilonArgs),
     Delta(DeltaArgs),
     Calibrate(CalibrateArgs),
+    Plan(plan::PlanArgs),
 }
 
 /// Prints the epsilon that noised steps cost, by both accountants, rounded up.
@@ -119,6 +122,7 @@ impl DpCommand {
             Action::Epsilon(args) => args.answer(),
             Action::Delta(args) => args.answer(),
             Action::Calibrate(args) => args.answer(),
+            Action::Plan(args) => args.answer(),
         }?;
         let mut out = std::io::stdout().lock();
         match writeln!(out, "{text}").and_then(|()| out.flush()) {
