@@ -18,7 +18,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 
 /// All pages and what they load.
-pub(crate) fn router(description: utoipa::openapi::OpenApi) -> Router<App> {
+pub(crate) fn router(description: &utoipa::openapi::OpenApi) -> Router<App> {
     Router::new()
         .route("/", get(overview::page))
         .merge(documentation::router(description))

@@ -70,7 +70,7 @@ pub(crate) fn router(app: App, port: u16) -> Router {
     // Not compressed and not limited in time: it stays open.
     Router::new()
         .merge(api)
-        .merge(page::router(description))
+        .merge(page::router(&description))
         .fallback(page::not_found)
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER))
         .layer(CompressionLayer::new())

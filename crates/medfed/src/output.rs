@@ -12,3 +12,8 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
             .map_err(|error| Failure::user(anyhow::Error::new(error).context("cannot write to stdout"))),
     }
 }
+
+/// A line for people, on stderr. Nobody there to read it is no failure.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}

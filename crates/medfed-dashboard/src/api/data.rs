@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 /// Everything the pages show of the newest run.
+#[expect(clippy::struct_field_names, reason = "the names are those of the original project")]
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Data {
     /// The run in a few numbers; null before it has ended.
@@ -137,8 +138,8 @@ pub(crate) fn security(run: &RunView) -> Value {
 
 /// A part of the newest round's report that has it.
 fn newest(run: &RunView, part: &str) -> Option<Value> {
-    let parts = run.rounds.iter().rev().filter_map(|round| serde_json::to_value(round).ok());
-    parts.filter_map(|round| round.get(part).filter(|part| !part.is_null()).cloned()).next()
+    let mut parts = run.rounds.iter().rev().filter_map(|round| serde_json::to_value(round).ok());
+    parts.find_map(|round| round.get(part).filter(|part| !part.is_null()).cloned())
 }
 
 /// When the run ended, or its newest event, or its start.

@@ -72,6 +72,7 @@ pub(crate) struct Logs {
 }
 
 /// The rounds of the newest run.
+#[expect(clippy::struct_field_names, reason = "the names are those of the original project")]
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RoundHistory {
     /// Always true.

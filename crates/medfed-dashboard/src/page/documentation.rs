@@ -11,9 +11,9 @@ use std::sync::Arc;
 use utoipa::openapi::OpenApi;
 
 /// Both paths.
-pub(crate) fn router(description: OpenApi) -> Router<App> {
+pub(crate) fn router(description: &OpenApi) -> Router<App> {
     // The description is made of the types: it can always be written as JSON.
-    let json = Arc::new(serde_json::to_value(&description).unwrap_or_default());
+    let json = Arc::new(serde_json::to_value(description).unwrap_or_default());
     let shown = Arc::clone(&json);
     Router::new()
         .route("/api/openapi.json", get(move || async move { Json((*json).clone()) }))
