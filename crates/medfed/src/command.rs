@@ -2,6 +2,7 @@
 
 mod bench;
 pub(crate) mod config;
+mod dashboard;
 mod data;
 mod demo;
 mod dp;
@@ -21,12 +22,13 @@ use std::path::{Path, PathBuf};
 pub(crate) enum Command {
     Demo(demo::Args),
     Simulate(simulate::Args),
+    Dashboard(dashboard::Args),
     Config(config::ConfigCommand),
     Data(data::DataCommand),
     Predict(predict::PredictCommand),
     /// Account for differential privacy without training: epsilon of steps, noise for a budget.
     Dp(dp::DpCommand),
-    /// Measure how fast this machine trains.
+    /// Measure how fast this machine trains, and what each aggregation rule withstands.
     Bench(bench::BenchCommand),
     Runs(runs::RunsCommand),
     /// Print a script that completes commands and options in a shell.
@@ -45,6 +47,7 @@ impl Command {
         match self {
             Self::Demo(args) => demo::run(&args),
             Self::Simulate(args) => simulate::run(&args),
+            Self::Dashboard(args) => dashboard::run(args),
             Self::Config(command) => command.run(),
             Self::Data(command) => command.run(),
             Self::Predict(command) => command.run(),
