@@ -50,3 +50,6 @@ pub use input::Input;
 pub use message::MessageKind;
 pub use roster::{Identity, MOST_SITES, Members, Roster, SiteIndex};
 pub use signed::{Broadcast, Signed};
+
+#[cfg(test)]
+mod tests;

@@ -143,3 +143,23 @@ impl CollectingUnmaskings {
         Ok(masks)
     }
 }
+
+#[cfg(test)]
+impl CollectingUnmaskings {
+    /// What takes the pairwise masks of a dropped site off its own input.
+    pub(crate) fn pairwise_masks_for_tests(&self, dropped: SiteIndex) -> Vec<(DerivedKey, Sign)> {
+        let Session { context, ring, dealings, .. } = &self.session;
+        let points: Vec<Fe> = self.released.keys().map(|holder| point(*holder)).collect();
+        let rank = dealings.keys().position(|dealer| *dealer == dropped).unwrap();
+        let shares: Vec<_> = self.released.iter().map(|(holder, it)| (*holder, &it.shares[rank])).collect();
+        let seed = rebuild(&shares, &weights(&points, Fe::ZERO));
+        let secret = AgreementSecret::of_seed(&seed, context.digest());
+        assert_eq!(secret.public(), ring.get(dropped).unwrap().mask, "the key is rebuilt");
+        let others = self.summed.iter().map(|other| {
+            let shared = secret.agree(&ring.get(other).unwrap().mask).unwrap();
+            let (key, sign) = pairwise(&shared, ring.transcript(), dropped, other);
+            (key, sign.flip())
+        });
+        others.collect()
+    }
+}

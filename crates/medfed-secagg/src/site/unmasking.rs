@@ -25,7 +25,16 @@ impl AwaitingAgreement {
     /// survived *or* that of its mask key if it did not. Everything else that this site held is wiped.
     ///
     /// Refused are fewer signatures than the threshold, and any signature under another set of
-    /// survivors.
+    /// survivors. Nothing can be released twice:
+    ///
+    /// ```compile_fail,E0382
+    /// use medfed_secagg::{Broadcast, message::Consent, site::AwaitingAgreement};
+    ///
+    /// fn both(state: AwaitingAgreement, one: &Broadcast<Consent>, other: &Broadcast<Consent>) {
+    ///     let self_masks = state.unmask(one);
+    ///     let mask_keys = state.unmask(other);
+    /// }
+    /// ```
     pub fn unmask(self, agreement: &Broadcast<Consent>) -> Result<Signed<Unmasking>, SecaggError> {
         let Self { me, transcript, dealers, holdings, summed, vectors } = self;
         let found = verify_agreement(&me.context, transcript, dealers, summed, agreement)?;
@@ -46,8 +55,21 @@ impl AwaitingAgreement {
     }
 }
 
+#[cfg(test)]
+impl AwaitingAgreement {
+    pub(crate) fn holdings_for_tests(
+        &self,
+    ) -> impl Iterator<Item = (crate::SiteIndex, &crate::shamir::Seed, &crate::shamir::Seed)> {
+        self.holdings.iter().map(|(dealer, held)| (*dealer, &held.self_mask, &held.mask_key))
+    }
+
+    pub(crate) fn transcript_for_tests(&self) -> Digest {
+        self.transcript
+    }
+}
+
 /// How many sites signed this set of survivors; refuses anything else that was signed.
-pub(crate) fn verify_agreement(
+fn verify_agreement(
     context: &crate::SessionContext,
     transcript: Digest,
     dealers: Members,
