@@ -1,4 +1,6 @@
-//! `medfed bench`: how fast this machine trains.
+//! `medfed bench`: how fast this machine trains, and what the aggregation rules withstand.
+
+mod robustness;
 
 use crate::failure::Failure;
 use medfed_nn::{Architecture, Executor, ModelSpec, NnError, PerformanceOptions, Trainable};
@@ -11,7 +13,7 @@ use std::time::Instant;
 /// Steps that are timed after one that is not.
 const STEPS: usize = 5;
 
-/// Measures speed and memory.
+/// Measures speed and memory, and what the aggregation rules withstand.
 #[derive(Debug, clap::Args)]
 pub(crate) struct BenchCommand {
     #[command(subcommand)]
@@ -22,6 +24,7 @@ pub(crate) struct BenchCommand {
 enum What {
     /// Times one training step on random images (3 channels, 2 classes).
     Step(StepArgs),
+    Robustness(robustness::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -69,7 +72,10 @@ struct Measured {
 
 impl BenchCommand {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let What::Step(args) = self.what;
+        let args = match self.what {
+            What::Step(args) => args,
+            What::Robustness(args) => return robustness::run(&args),
+        };
         let mut pool = rayon::ThreadPoolBuilder::new();
         if let Some(threads) = args.threads {
             pool = pool.num_threads(usize::from(threads));
