@@ -1,6 +1,7 @@
 //! `medfed`: parse, call, print. Data goes to stdout, everything else to stderr.
 
 mod command;
+mod evaluation;
 mod failure;
 mod output;
 mod run;

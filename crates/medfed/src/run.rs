@@ -4,6 +4,7 @@
 
 mod dataset;
 mod display;
+mod evaluation;
 mod interrupt;
 mod journal;
 mod live;
@@ -20,7 +21,6 @@ pub(crate) use dataset::{data_failure, divide, load};
 
 use display::Display;
 use journal::StoreJournal;
-use orchestrator_log::OrchestratorLog;
 use medfed_config::Config;
 use medfed_dp::Ledger;
 use medfed_federation::report::{RunStatus, Timing};
@@ -28,8 +28,10 @@ use medfed_federation::{FederationError, Setup, Simulation};
 use medfed_store::{SqliteLedger, Store, StoreError};
 use medfed_types::random::danger;
 use medfed_types::{Epsilon, SecretKey, SiteId};
+use orchestrator_log::OrchestratorLog;
 use prepare::{Folders, Prepared};
 use results::Results;
+pub(crate) use results::replace_file;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -83,7 +85,8 @@ fn run(
     folders: &Folders,
     started: Instant,
 ) -> Result<(), Failure> {
-    let display = Display::new(prepared.config.output.save_round_logs, prepared.config.orchestrator.log_level);
+    let display =
+        Display::new(prepared.config.output.save_round_logs, prepared.config.orchestrator.log_level);
     let cancel = interrupt::watch(display.announcer())?;
 
     display.say(&format!("run {}: {}", prepared.id, dataset::describe(&prepared.config)));
@@ -140,6 +143,7 @@ fn run(
     let results = Results::new(prepared, &outcome, journal.timing());
     let checkpoint = model::checkpoint(&network, &dataset, prepared, &outcome)?;
     folders.write(&results, prepared.config.evaluation.save_best_model.then_some(&checkpoint), &outcome)?;
+    evaluation::keep(store, prepared, folders, &outcome, dataset.classes())?;
     prepared.finish(store, &results, &checkpoint, outcome.status)?;
     results.log();
     if order.json {

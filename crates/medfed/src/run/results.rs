@@ -4,7 +4,7 @@ use super::prepare::Prepared;
 use crate::failure::Failure;
 use medfed_config::section::{PrivacyUnit, SimulatedAttack};
 use medfed_federation::Outcome;
-use medfed_federation::report::{RoundReport, SecuritySummary, Summary, Timing};
+use medfed_federation::report::{FinalEvaluation, RoundReport, SecuritySummary, Summary, Timing};
 use medfed_types::{Epsilon, RunId};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -20,6 +20,8 @@ pub(crate) struct Results {
     pub(crate) summary: Summary,
     /// Round by round.
     pub(crate) rounds: Vec<RoundReport>,
+    /// Everything measured about the saved model; null when the run was interrupted.
+    pub(crate) evaluation: Option<FinalEvaluation>,
     /// Wall-clock times.
     pub(crate) timing: Timing,
     /// The effective configuration.
@@ -49,14 +51,13 @@ impl Results {
         let epsilon = spent().map(|spent| spent.epsilon_total).reduce(f64::max);
         let final_epsilon =
             epsilon.map(|epsilon| Epsilon::new(epsilon).map_or(f64::INFINITY, |e| e.rounded_up(4)));
-        let last = outcome.reports.last();
         let summary = Summary {
             status: outcome.status,
             reason: outcome.reason.clone(),
             total_rounds: outcome.reports.len() as u32,
             best_auc: outcome.reports.iter().filter_map(|report| report.auc).reduce(f64::max),
             best_round: outcome.best_round,
-            final_accuracy: last.and_then(|report| report.accuracy),
+            final_accuracy: outcome.reports.iter().rev().find_map(|report| report.accuracy),
             test_auc: outcome.test.as_ref().and_then(|test| test.auc).map(|auc| auc.estimate),
             test_accuracy: outcome.test.as_ref().map(|test| test.accuracy.estimate),
             final_epsilon,
@@ -84,6 +85,7 @@ impl Results {
             },
             summary,
             rounds: outcome.reports.clone(),
+            evaluation: outcome.evaluation.clone(),
             timing,
             config: config.to_json(),
         }
@@ -143,7 +145,7 @@ fn privacy_statement(prepared: &Prepared, epsilon: Option<f64>) -> String {
 }
 
 /// Replaces a file at once: a crash leaves the old one or the new one.
-pub(super) fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let temporary = path.with_extension("tmp");
     let write = || {
         let mut file = std::fs::File::create(&temporary)?;

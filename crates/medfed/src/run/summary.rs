@@ -1,6 +1,7 @@
 //! The closing summary, in plain words.
 
 use super::display::{epsilon, thousands};
+use super::evaluation::{fairness_path, plots_path};
 use super::prepare::{Folders, shell_word};
 use super::results::Results;
 use crate::failure::Failure;
@@ -8,7 +9,9 @@ use crate::output;
 use console::style;
 use medfed_eval::Interval;
 use medfed_federation::Outcome;
+use medfed_federation::attack::{AttackReport, BACKDOOR_TARGET};
 use medfed_federation::report::{RunStatus, SiteStatus};
+use medfed_types::SiteId;
 
 /// Columns for the name of a value.
 const ROW: usize = 18;
@@ -33,7 +36,9 @@ fn lines(results: &Results, outcome: &Outcome, folders: &Folders) -> Vec<String>
         RunStatus::Interrupted => {
             format!("Interrupted after {}; everything done is saved.", rounds(summary.total_rounds))
         }
-        RunStatus::Aborted => format!("Stopped after {}.", rounds(summary.total_rounds)),
+        RunStatus::Aborted | RunStatus::Halted => {
+            format!("Stopped after {}.", rounds(summary.total_rounds))
+        }
     };
     let mut lines = vec![String::new(), style(heading).bold().to_string()];
     lines.extend(outcome.reason.clone());
@@ -52,6 +57,9 @@ fn lines(results: &Results, outcome: &Outcome, folders: &Folders) -> Vec<String>
         lines.extend(rate("specificity", test.specificity));
         lines.push(row("calibration error", &format!("{:.3}", test.calibration_error)));
         lines.push(String::new());
+    }
+    if let Some(simulated) = &summary.simulated_attack {
+        lines.extend(attack(simulated));
     }
     if let Some(last) = results.rounds.last() {
         lines.push(style("Hospitals").bold().to_string());
@@ -75,6 +83,10 @@ fn lines(results: &Results, outcome: &Outcome, folders: &Folders) -> Vec<String>
         }
         lines.push(String::new());
     }
+    if let Some(fairness) = outcome.evaluation.as_ref().and_then(|found| found.fairness.as_ref()) {
+        lines.extend(crate::evaluation::fairness::lines(fairness));
+        lines.push(String::new());
+    }
     lines.push(style("Privacy").bold().to_string());
     lines.extend(wrapped(&summary.privacy_statement));
     if let (Some(spent), Some(budget)) = (summary.final_epsilon, summary.epsilon_budget) {
@@ -86,9 +98,35 @@ fn lines(results: &Results, outcome: &Outcome, folders: &Folders) -> Vec<String>
     if summary.best_round.is_some() {
         lines.push(row("model", &folders.results.join("best_model.safetensors").display().to_string()));
     }
+    if let Some(found) = &outcome.evaluation {
+        if found.fairness.is_some() {
+            lines.push(row("fairness", &fairness_path(&folders.results).display().to_string()));
+        }
+        lines.push(row("plots", &plots_path(&folders.results).display().to_string()));
+    }
     let log = folders.logs.join(format!("simulation_{}.log", results.run.id));
     lines.push(row("log", &log.display().to_string()));
     lines.push(row("more", &format!("medfed runs show {}{}", results.run.id, runs_argument(folders))));
+    lines
+}
+
+/// What was simulated, so that nobody takes the model for a good one.
+fn attack(simulated: &AttackReport) -> Vec<String> {
+    let names: Vec<&str> = simulated.attackers.iter().map(SiteId::as_str).collect();
+    let mut lines = vec![
+        style("Simulated attack").bold().to_string(),
+        row(simulated.attack.as_str(), &format!("by {}; do not use this model", names.join(", "))),
+    ];
+    if let Some(backdoor) = &simulated.backdoor {
+        let text = format!(
+            "{:.1} % of {} test images of other classes are read as class {BACKDOOR_TARGET} with the trigger, {:.1} % without",
+            backdoor.with_trigger * 100.0,
+            thousands(backdoor.images),
+            backdoor.without_trigger * 100.0
+        );
+        lines.push(row("backdoor", &text));
+    }
+    lines.push(String::new());
     lines
 }
 
