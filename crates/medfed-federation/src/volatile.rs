@@ -7,7 +7,7 @@ use std::convert::Infallible;
 
 /// Ledger records that end with the process.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct VolatileLedger(Vec<Vec<u8>>);
+pub struct VolatileLedger(Vec<Vec<u8>>);
 
 impl LedgerStorage for VolatileLedger {
     type Error = Infallible;
@@ -25,7 +25,7 @@ impl LedgerStorage for VolatileLedger {
 
 /// Keeps nothing.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct VolatileJournal;
+pub struct VolatileJournal;
 
 impl Journal for VolatileJournal {
     type Error = Infallible;
