@@ -24,7 +24,7 @@ pub(super) fn describe(config: &Config) -> String {
 }
 
 /// Reads or draws the images.
-pub(super) fn load(config: &Config, seed: Seed) -> Result<Dataset, Failure> {
+pub(crate) fn load(config: &Config, seed: Seed) -> Result<Dataset, Failure> {
     let data = &config.data;
     let dataset = if data.is_synthetic() {
         synthetic::generate(&synthetic_options(config, seed), seed)
@@ -40,7 +40,7 @@ pub(super) fn load(config: &Config, seed: Seed) -> Result<Dataset, Failure> {
 }
 
 /// Divides the images between the hospitals.
-pub(super) fn divide(config: &Config, dataset: &Dataset, seed: Seed) -> Result<Sites, Failure> {
+pub(crate) fn divide(config: &Config, dataset: &Dataset, seed: Seed) -> Result<Sites, Failure> {
     let data = &config.data;
     let by_site = data.split_by_site || data.is_synthetic();
     let hospitals = config.hospitals();
