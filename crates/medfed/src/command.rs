@@ -6,6 +6,7 @@ mod dashboard;
 mod data;
 mod demo;
 mod dp;
+mod evaluate;
 mod predict;
 mod runs;
 mod simulate;
@@ -26,6 +27,7 @@ pub(crate) enum Command {
     Config(config::ConfigCommand),
     Data(data::DataCommand),
     Predict(predict::PredictCommand),
+    Evaluate(evaluate::EvaluateCommand),
     /// Account for differential privacy without training: epsilon of steps, noise for a budget.
     Dp(dp::DpCommand),
     /// Measure how fast this machine trains, and what each aggregation rule withstands.
@@ -51,6 +53,7 @@ impl Command {
             Self::Config(command) => command.run(),
             Self::Data(command) => command.run(),
             Self::Predict(command) => command.run(),
+            Self::Evaluate(command) => command.run(),
             Self::Dp(command) => command.run(),
             Self::Bench(command) => command.run(),
             Self::Runs(command) => command.run(),

@@ -115,7 +115,7 @@ impl Source {
 }
 
 /// Applies one `NAME=COLUMN`.
-fn map_column(options: &mut LoadOptions, mapping: &str) -> Result<(), Failure> {
+pub(super) fn map_column(options: &mut LoadOptions, mapping: &str) -> Result<(), Failure> {
     let hint = "for example --column label=target --column patient_id=subject";
     let refused = |what: String| Failure::user(anyhow::anyhow!(what)).hint(hint);
     let (name, column) = mapping

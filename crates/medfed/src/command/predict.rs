@@ -67,15 +67,16 @@ impl PredictCommand {
 }
 
 /// A model ready to predict.
-struct Model {
-    metadata: CheckpointMetadata,
-    normalisation: Normalisation,
-    executor: Executor,
-    parameters: Vec<f32>,
+pub(super) struct Model {
+    pub(super) metadata: CheckpointMetadata,
+    pub(super) normalisation: Normalisation,
+    pub(super) executor: Executor,
+    pub(super) parameters: Vec<f32>,
 }
 
 impl Model {
-    fn open(path: &Path) -> Result<Self, Failure> {
+    /// Reads the model file.
+    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
         let refused = |error: anyhow::Error| {
             Failure::user(error.context(format!("{} is not a usable model", path.display()))).hint(
                 "a model file is what training writes, results/best_model.safetensors; other weights can be a start for training with model.pretrained",
@@ -271,7 +272,8 @@ fn as_text(path: &Path, metadata: &CheckpointMetadata, predictions: &[Prediction
     text
 }
 
-fn privacy_in_words(metadata: &CheckpointMetadata) -> String {
+/// What the model file says about the privacy of whom it was trained on.
+pub(super) fn privacy_in_words(metadata: &CheckpointMetadata) -> String {
     let Some(privacy) = &metadata.privacy else {
         return "privacy: none; the model may give away images it was trained on".to_owned();
     };
