@@ -107,3 +107,57 @@ impl SignedCheckpoint {
         format!("{}\n{lines}", self.checkpoint.text())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::note::{KeyKind, KeyName};
+    use medfed_types::SecretKey;
+    use proptest::prelude::*;
+
+    fn signed() -> SignedCheckpoint {
+        let name = |name: &str| KeyName::new(name).unwrap();
+        let log = Signer::new(name("log"), KeyKind::Log, &SecretKey::from_bytes([1; 32]));
+        let north = Signer::new(name("log/north"), KeyKind::Cosigner, &SecretKey::from_bytes([2; 32]));
+        let checkpoint = Checkpoint { origin: name("log"), size: 17, root: Digest::of(b"root") };
+        let cosignature = north.sign(&checkpoint.text(), 1_772_355_907);
+        checkpoint.sign(&log).with([cosignature])
+    }
+
+    #[test]
+    fn checkpoints_are_read_strictly() {
+        let signed = signed();
+        let text = signed.to_text();
+        assert_eq!(SignedCheckpoint::parse(text.as_bytes()).unwrap(), signed);
+        let root = signed.checkpoint.root.to_base64();
+        assert!(text.starts_with(&format!("log\n17\n{root}\n\n— log ")), "{text}");
+        for (from, to) in [
+            ("\n17\n", "\n017\n"),
+            ("\n17\n", "\n+17\n"),
+            ("\n17\n", "\n17 \n"),
+            ("\n17\n", "\n18446744073709551616\n"),
+            ("\n\n", "\nextension\n\n"),
+            ("\n\n", "\n"),
+            ("log\n", "lo g\n"),
+            ("— log ", "- log "),
+        ] {
+            let bad = text.replacen(from, to, 1);
+            assert!(bad != text && SignedCheckpoint::parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+        assert!(SignedCheckpoint::parse(text.trim_end().as_bytes()).is_err());
+        assert!(SignedCheckpoint::parse(&vec![b'\n'; MAX_BYTES + 1]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_checkpoints_never_panic(at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<bool>()) {
+            let signed = signed();
+            let mut bytes = signed.to_text().into_bytes();
+            let at = at.index(bytes.len());
+            if cut { bytes.truncate(at) } else { bytes[at] = byte }
+            if let Ok(read) = SignedCheckpoint::parse(&bytes) {
+                prop_assert!(read.to_text().into_bytes() == bytes);
+            }
+        }
+    }
+}

@@ -20,6 +20,8 @@ pub mod log;
 pub mod merkle;
 pub mod note;
 pub mod proof;
+#[cfg(test)]
+mod sample;
 pub mod storage;
 mod tile;
 pub mod trail;

@@ -260,3 +260,78 @@ fn hex(id: [u8; 4]) -> String {
         digits
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of Go's `golang.org/x/mod/sumdb/note`.
+    #[test]
+    fn a_published_note_is_verified() {
+        let key = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
+        let text = "If you think cryptography is the answer to your problem,\n\
+                    then you don't know what your problem is.\n";
+        let line = "— PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=";
+        let (public, signature) = (PublicKey::parse(key).unwrap(), Signature::parse(line).unwrap());
+        assert!(public.verifies(text, &signature));
+        assert!(!public.verifies(&text.replace('Y', "y"), &signature) || !text.contains('Y'));
+        assert!(!public.verifies(&text[1..], &signature));
+        assert_eq!((public.to_string().as_str(), signature.to_string().as_str()), (key, line));
+    }
+
+    fn signer(name: &str, kind: KeyKind, secret: u8) -> Signer {
+        Signer::new(KeyName::new(name).unwrap(), kind, &SecretKey::from_bytes([secret; 32]))
+    }
+
+    #[test]
+    fn a_signature_is_of_one_key_one_kind_one_time_and_one_text() {
+        let (log, north) = (signer("log", KeyKind::Log, 1), signer("north", KeyKind::Cosigner, 1));
+        let (by_log, by_north) = (log.sign("text\n", 0), north.sign("text\n", 12));
+        assert!(log.public().verifies("text\n", &by_log) && north.public().verifies("text\n", &by_north));
+        assert!(!log.public().verifies("text\n", &by_north) && !north.public().verifies("text\n", &by_log));
+        assert!(!log.public().verifies("texu\n", &by_log));
+        let later = Signature { time: Some(13), ..by_north.clone() };
+        let renamed = Signature { name: KeyName::new("south").unwrap(), ..by_north.clone() };
+        let without = Signature { time: None, ..by_north.clone() };
+        for forged in [later, renamed, without] {
+            assert!(!north.public().verifies("text\n", &forged), "{forged}");
+        }
+        assert!(!signer("north", KeyKind::Cosigner, 2).public().verifies("text\n", &by_north));
+        for signature in [by_log, by_north] {
+            assert_eq!(Signature::parse(&signature.to_string()).unwrap(), signature);
+        }
+        assert_eq!(format!("{log:?}"), "Signer(log, <redacted>)");
+    }
+
+    #[test]
+    fn keys_are_read_strictly() {
+        let key = signer("medfed/run/North%20Clinic", KeyKind::Cosigner, 3).public().clone();
+        assert_eq!(PublicKey::parse(&format!("{key}\n")).unwrap(), key);
+        let text = key.to_string();
+        let other_id = text.replacen(&hex(key.id()), "00000000", 1);
+        assert!(matches!(PublicKey::parse(&other_id), Err(FormatProblem::KeyId { .. })));
+        for bad in ["", "a", "a+b", "a+00000000+", "a b+00000000+AQ==", &text[..text.len() - 4], "+00+AQ=="] {
+            assert!(PublicKey::parse(bad).is_err(), "{bad}");
+        }
+        // Points of order 1, 2 and 4: anyone can forge under them.
+        let mut one = [0; 32];
+        one[0] = 1;
+        let mut two = [0xff; 32];
+        (two[0], two[31]) = (0xec, 0x7f);
+        for weak in [one, two, [0; 32]] {
+            let refused = PublicKey::new(KeyName::new("x").unwrap(), KeyKind::Log, &weak);
+            assert!(matches!(refused, Err(FormatProblem::WeakKey { .. })), "{weak:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_different_sites_differ() {
+        let (run, id) = (RunId::try_from("run 1").unwrap(), |name: &str| SiteId::try_from(name).unwrap());
+        let spaced = KeyName::of_site(&run, &id("North Clinic"));
+        assert_eq!(spaced.as_str(), "medfed/run%201/North%20Clinic");
+        assert!(KeyName::new(spaced.as_str()).is_ok());
+        assert!(SiteId::try_from("North%20Clinic").is_err());
+        let widest = KeyName::of_site(&run, &id(&format!("a{}b", " ".repeat(62))));
+        assert!(KeyName::new(widest.as_str()).is_ok());
+    }
+}

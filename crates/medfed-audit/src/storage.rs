@@ -23,7 +23,7 @@ pub trait Storage: Source {
     fn remove(&mut self, path: &str) -> Result<(), Self::Error>;
 }
 
-impl<S: Source + ?Sized> Source for &S {
+impl<S: Source + ?Sized> Source for &mut S {
     type Error = S::Error;
 
     fn read(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, S::Error> {
@@ -32,6 +32,16 @@ impl<S: Source + ?Sized> Source for &S {
 
     fn list(&self, folder: &str) -> Result<Vec<String>, S::Error> {
         (**self).list(folder)
+    }
+}
+
+impl<S: Storage + ?Sized> Storage for &mut S {
+    fn write(&mut self, path: &str, bytes: &[u8]) -> Result<(), S::Error> {
+        (**self).write(path, bytes)
+    }
+
+    fn remove(&mut self, path: &str) -> Result<(), S::Error> {
+        (**self).remove(path)
     }
 }
 

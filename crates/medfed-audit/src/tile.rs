@@ -133,3 +133,44 @@ pub(crate) fn scan_entries(mut bytes: &[u8], width: u64) -> (Vec<&[u8]>, Option<
     let problem = (!whole).then_some(FormatProblem::Malformed { part: "number of entries" });
     (entries, problem)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The examples of the specification.
+    #[test]
+    fn paths_are_those_of_the_specification() {
+        let path = |row, index, width| Tile { row, index, width }.path();
+        assert_eq!(path(Row::Hashes(0), 1_234_067, 256), "tile/0/x001/x234/067");
+        assert_eq!(path(Row::Entries, 0, 256), "tile/entries/000");
+        let last = |size: u64| -> Vec<String> {
+            rows(size).filter_map(|row| of_row(row, 0, size).last()).map(|tile| tile.path()).collect()
+        };
+        let expected = ["tile/entries/273.p/112", "tile/0/273.p/112", "tile/1/001.p/17", "tile/2/000.p/1"];
+        assert_eq!(last(70_000), expected);
+        assert_eq!(added(0, 70_000).len(), 274 + 274 + 2 + 1);
+        assert_eq!(last(256), ["tile/entries/000", "tile/0/000", "tile/1/000.p/1"]);
+        assert!(added(5, 5).is_empty() && added(0, 0).is_empty());
+        let grown: Vec<String> = added(255, 257).iter().map(Tile::path).collect();
+        let expected =
+            ["tile/entries/000", "tile/entries/001.p/1", "tile/0/000", "tile/0/001.p/1", "tile/1/000.p/1"];
+        assert_eq!(grown, expected);
+    }
+
+    #[test]
+    fn files_of_entries_are_read_strictly() {
+        let mut file = Vec::new();
+        for entry in [&b"one"[..], b"", b"three"] {
+            push_entry(&mut file, entry);
+        }
+        assert_eq!(read_entries(&file, 3).unwrap(), [&b"one"[..], b"", b"three"]);
+        assert!(read_entries(&file, 2).is_err() && read_entries(&file, 4).is_err());
+        for end in 0..file.len() {
+            assert!(read_entries(&file[..end], 3).is_err());
+        }
+        assert_eq!(scan_entries(&file[..6], 3).0, [&b"one"[..]]);
+        assert!(read_hashes(&[0; 64], 2).is_ok() && read_hashes(&[0; 64], 3).is_err());
+        assert!(read_hashes(&[0; 63], 2).is_err());
+    }
+}

@@ -255,3 +255,6 @@ pub fn log_signer(run: &RunId, secret: &medfed_types::SecretKey) -> Signer {
 pub fn site_signer(run: &RunId, site: &SiteId, secret: &medfed_types::SecretKey) -> Signer {
     Signer::new(KeyName::of_site(run, site), KeyKind::Cosigner, secret)
 }
+
+#[cfg(test)]
+mod tests;

@@ -412,3 +412,6 @@ impl<S: Source> Check<'_, S> {
         Ok(pending.map(|pending| pending.checkpoint().size))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,12 @@ use std::collections::BTreeMap;
 /// By how much a recomputed ε may differ, relatively: rounding of another processor or library.
 const TOLERANCE: f64 = 1e-6;
 
+/// Terms for which ε is recomputed: noise as a plan has it, and counts that accountants answer at once. A
+/// forged payment of other terms could keep them busy for ever.
+const NOISE: std::ops::RangeInclusive<f64> = 1e-3..=1e6;
+const LEAST_RATE: f64 = 1e-12;
+const MOST_STEPS: u64 = 1_000_000_000_000_000;
+
 /// What a log says, in a few numbers.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Summary {
@@ -152,6 +158,11 @@ impl CourseCheck {
         }
         hospital.paid = Some(round);
         hospital.steps = hospital.steps.saturating_add(payment.steps);
+        let (rate, noise) = (payment.rate.get(), payment.noise.get());
+        if !NOISE.contains(&noise) || rate < LEAST_RATE || hospital.steps > MOST_STEPS {
+            problems.push(Problem::Terms { site });
+            return;
+        }
         hospital.history.push(Phase { rate: payment.rate, noise: payment.noise, steps: payment.steps });
         let history = hospital.history.clone();
         let spent = match self.spent(&history, &promise) {

@@ -242,6 +242,12 @@ pub enum Problem {
         /// What the payments so far give.
         computed: f64,
     },
+    /// Noise, rate or steps that no ledger pays for.
+    #[error("{site} pays for steps with terms that no plan has")]
+    Terms {
+        /// The hospital.
+        site: SiteId,
+    },
     /// ε cannot be computed.
     #[error("epsilon of {site} cannot be computed: {reason}")]
     NoEpsilon {
