@@ -18,7 +18,7 @@
 //! hospitals, that for the history is a quantile of Student's t distribution; each of the three is passed
 //! in one of 300 rounds, so that together at most about 1 % of the rounds without a bad hospital have a
 //! finding, as long as the values are about normal. `threshold: 3`, the default, stands for that; another
-//! threshold scales all three cut-offs. A norm that is a hundred times, or a hundredth of, the median is
+//! threshold scales all three cut-offs. A norm that is thirty times the median, or a thirtieth of it, is
 //! out of line whatever the spread. Spreads have a floor, below which differences mean nothing: 0.25 for
 //! the logarithm of a norm, 1/√d for the cosine (what unrelated directions have in d dimensions).
 //!
@@ -56,7 +56,7 @@ const REFERENCE: f64 = 3.0;
 /// Least spread of the logarithms of norms.
 const LEAST_SPREAD: f64 = 0.25;
 /// A norm this many times the median, or this part of it, is out of line whatever the spread.
-const FARTHEST: f64 = 100.0;
+const FARTHEST: f64 = 30.0;
 /// Logarithms need a number: less than the smallest positive `f32`.
 const SMALLEST_NORM: f64 = 1e-46;
 
