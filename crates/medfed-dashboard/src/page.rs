@@ -6,6 +6,8 @@ mod error;
 mod format;
 mod layout;
 mod overview;
+mod runs;
+mod training;
 
 pub(crate) use error::{not_found, panicked};
 
@@ -21,6 +23,8 @@ use std::sync::Arc;
 pub(crate) fn router(description: &utoipa::openapi::OpenApi) -> Router<App> {
     Router::new()
         .route("/", get(overview::page))
+        .route("/training", get(training::page))
+        .route("/runs", get(runs::page))
         .merge(documentation::router(description))
         .merge(assets::router())
 }

@@ -116,6 +116,62 @@ document.addEventListener("click", async (event) => {
   }
 });
 
+// The form of the parameters sends what was changed, and shows a refusal at its key.
+
+function entered(field) {
+  const { kind } = field.dataset;
+  if (kind === "switch") return field.checked;
+  if (field.value === "" && "optional" in field.dataset) return null;
+  if (kind === "number") return Number.isFinite(field.valueAsNumber) ? field.valueAsNumber : field.value;
+  if (kind === "json") { try { return JSON.parse(field.value); } catch { return field.value; } }
+  return field.value;
+}
+
+function changed(field) {
+  if (field.dataset.kind === "switch") return field.checked !== field.defaultChecked;
+  if (field.options) return [...field.options].some((option) => option.selected !== option.defaultSelected);
+  return field.value !== field.defaultValue;
+}
+
+function settle(field) {
+  if (field.dataset.kind === "switch") field.defaultChecked = field.checked;
+  else if (field.options) for (const option of field.options) option.defaultSelected = option.selected;
+  else field.defaultValue = field.value;
+}
+
+function mark(field, message) {
+  const error = document.getElementById(`${field.id}-error`);
+  field.toggleAttribute("aria-invalid", false);
+  if (message) field.setAttribute("aria-invalid", "true");
+  if (error) { error.textContent = message; error.hidden = !message; }
+}
+
+document.addEventListener("submit", async (event) => {
+  const form = event.target.closest("form[data-config]");
+  if (!form) return;
+  event.preventDefault();
+  const fields = [...form.elements].filter((field) => field.name);
+  fields.forEach((field) => mark(field, ""));
+  const wanted = {};
+  const sent = fields.filter(changed);
+  for (const field of sent) {
+    const path = field.name.split(".");
+    const last = path.pop();
+    const section = path.reduce((object, key) => (object[key] ??= {}), wanted);
+    section[last] = entered(field);
+  }
+  const place = document.getElementById(form.dataset.answer);
+  try {
+    const result = await post(form.dataset.config, wanted);
+    show(place, result);
+    if (result.ok) sent.forEach(settle);
+    const culprit = result.key && form.elements.namedItem(result.key);
+    if (culprit) { mark(culprit, result.message); culprit.focus(); }
+  } catch {
+    show(place, { ok: false, message: "The dashboard does not answer" });
+  }
+});
+
 // A part of the page, new or exchanged, gets what the script adds to it.
 function prepare(part) {
   part.querySelectorAll("[hidden][data-script]").forEach((element) => { element.hidden = false; });
