@@ -305,8 +305,11 @@ fn judge<J: Journal>(
     let violations = &fairness.measured.violations;
     if plan.warns && !violations.is_empty() {
         violations.iter().try_for_each(|found| record(journal, round, "fairness_violation", found))?;
-        let all: Vec<String> = violations.iter().map(ToString::to_string).collect();
-        say_once([format!("fairness: {}", all.join("; "))].iter(), said, observer);
+        let certain = violations.iter().filter(|found| found.confirmed).count();
+        let first = violations.iter().find(|found| found.confirmed).unwrap_or(&violations[0]);
+        let count = violations.len();
+        let text = format!("fairness: thresholds passed: {count}, of them with certainty {certain}; {first}");
+        say_once([text].iter(), said, observer);
     }
     if !fairness.weight_factors.is_empty() {
         record(journal, round, "weights_adjusted", &fairness.weight_factors)?;

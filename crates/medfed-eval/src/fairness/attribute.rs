@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 pub struct GroupRates {
     /// Share of images whose predicted class is the true one.
     pub accuracy: Interval,
-    /// Share of images predicted positive.
+    /// Share of images predicted positive. Null, like the other rates, where it would be a share of fewer
+    /// images than a group needs patients.
     pub selection_rate: Option<Interval>,
     /// Share of the positives that are found; one minus the underdiagnosis rate.
     pub true_positive_rate: Option<Interval>,
@@ -71,8 +72,8 @@ pub struct AttributeFairness {
 }
 
 impl AttributeFairness {
-    /// From what hospitals report. Groups of fewer than `least` patients in all are not compared.
-    /// Intervals take images as independent.
+    /// From what hospitals report. Groups of fewer than `least` patients in all are not compared, nor are
+    /// rates of fewer images (the true positive rate of two positives says nothing). Intervals take images as independent.
     pub fn from_tallies<'a>(
         attribute: &str,
         classes: usize,
@@ -86,7 +87,7 @@ impl AttributeFairness {
         let compared = Compared::new(attribute, groups, least);
         let rates = |group: usize, rate: Rate| {
             let (part, whole) = rate.fraction(&compared.counts[group], 0);
-            (whole > 0).then(|| wilson(part, whole))
+            (whole >= least.max(1)).then(|| wilson(part, whole))
         };
         compared.finish(
             rates,
@@ -96,7 +97,7 @@ impl AttributeFairness {
     }
 
     /// From predictions, with intervals by resampling patients; `patients[i]` is equal for images of one
-    /// person. Groups of fewer than `least` patients are not compared.
+    /// person. Groups of fewer than `least` patients are not compared, nor are rates of fewer images.
     pub fn from_predictions(
         predictions: &Predictions,
         partition: &Partition,
@@ -112,7 +113,7 @@ impl AttributeFairness {
         let intervals = sample.intervals(&compared, resampling);
         Ok(compared.finish(
             |group, rate| sample.rate(&compared, group, rate),
-            |group| sample.auc(predictions, group),
+            |group| sample.auc(predictions, group, least),
             |measure, _| (intervals[measure as usize], chance[measure as usize]),
         ))
     }
@@ -138,6 +139,8 @@ struct Compared<'a> {
     names: Vec<String>,
     counts: Vec<GroupCounts>,
     reference: usize,
+    /// Patients of a group, and images of a rate, that it takes to be compared.
+    least: u64,
     found: [Option<Spread>; MEASURES],
 }
 
@@ -148,8 +151,8 @@ impl<'a> Compared<'a> {
             large.map(|(name, group)| (name.clone(), group.counts.clone())).unzip();
         let most = counts.iter().map(|group| group.patients).max();
         let reference = counts.iter().position(|group| Some(group.patients) == most).unwrap_or(0);
-        let found = spreads(&counts, reference);
-        Self { attribute, all, names, counts, reference, found }
+        let found = spreads(&counts, reference, least);
+        Self { attribute, all, names, counts, reference, least, found }
     }
 
     fn finish(
@@ -271,7 +274,7 @@ impl<'a> Sample<'a> {
                         compared.for_each(|image| self.count(&mut counts, group, *image as usize));
                     }
                 }
-                let found = spreads(&counts, compared.reference);
+                let found = spreads(&counts, compared.reference, compared.least);
                 for (measure, values) in Measure::ALL.into_iter().zip(&mut values) {
                     if measure.is_conditional() == conditional {
                         values.extend(found[measure as usize].map(|s| measure.distance(s.value)));
@@ -312,13 +315,18 @@ impl<'a> Sample<'a> {
             *sum = (sum.0 + hits, sum.1 + images);
         }
         let clusters: Vec<(u64, u64)> = by_patient.into_values().filter(|(_, images)| *images > 0).collect();
-        (whole > 0).then(|| effective_wilson(part, whole, &clusters))
+        (whole >= compared.least.max(1)).then(|| effective_wilson(part, whole, &clusters))
     }
 
-    fn auc(&self, predictions: &Predictions, group: usize) -> Option<Interval> {
+    /// The area within a group that has at least `least` images of each class.
+    fn auc(&self, predictions: &Predictions, group: usize, least: u64) -> Option<Interval> {
         let images: Vec<usize> =
             (0..self.labels.len()).filter(|image| self.member[*image] == Some(group)).collect();
         let labels: Vec<u32> = images.iter().map(|image| self.labels[*image]).collect();
+        let of = |class: usize| labels.iter().filter(|label| **label as usize == class).count() as u64;
+        if (0..self.classes).any(|class| of(class) < least) {
+            return None;
+        }
         let column = |class: usize| -> Vec<f64> {
             let scores = predictions.column(class);
             images.iter().map(|image| scores[*image]).collect()

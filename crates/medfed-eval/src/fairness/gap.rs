@@ -29,10 +29,10 @@ impl Rate {
         }
     }
 
-    /// The rate, where it is defined.
-    pub(crate) fn of(self, counts: &GroupCounts, at: usize) -> Option<f64> {
+    /// The rate, where it is a share of at least `least` images, and of one at any rate.
+    pub(crate) fn of(self, counts: &GroupCounts, at: usize, least: u64) -> Option<f64> {
         let (part, whole) = self.fraction(counts, at);
-        (whole > 0).then(|| part as f64 / whole as f64)
+        (whole >= least.max(1)).then(|| part as f64 / whole as f64)
     }
 }
 
@@ -114,7 +114,7 @@ pub(crate) struct Spread {
 impl Spread {
     /// The same two groups compared in other counts.
     pub(crate) fn again(&self, measure: Measure, groups: &[GroupCounts]) -> Option<f64> {
-        let rate = |group: usize| self.rate.of(&groups[group], self.at);
+        let rate = |group: usize| self.rate.of(&groups[group], self.at, 1);
         // A difference is high − low, the parity ratio low ÷ high, disparate impact compared ÷ reference.
         let (high, low) = (rate(self.high)?, rate(self.low)?);
         match measure {
@@ -125,26 +125,27 @@ impl Spread {
     }
 }
 
-/// All measures of the groups in `groups`; `reference` is the largest of them. A measure for which fewer
-/// than two groups have a rate is not defined.
-pub(crate) fn spreads(groups: &[GroupCounts], reference: usize) -> [Option<Spread>; MEASURES] {
+/// All measures of the groups in `groups`; `reference` is the largest of them. Rates that are shares of
+/// fewer than `least` images are left out; a measure for which fewer than two groups have a rate is not
+/// defined.
+pub(crate) fn spreads(groups: &[GroupCounts], reference: usize, least: u64) -> [Option<Spread>; MEASURES] {
     let classes = groups.first().map_or(0, |group| group.cells.len());
     let over_classes = |rate: Rate, compare: &dyn Fn(Rate, usize) -> Option<Spread>, measure: Measure| {
         let compared = (0..classes).filter_map(|at| compare(rate, at));
         // The first of equals.
         compared.reduce(|a, b| if measure.distance(b.value) > measure.distance(a.value) { b } else { a })
     };
-    let difference = |rate: Rate, at: usize| extremes(groups, rate, at);
+    let difference = |rate: Rate, at: usize| extremes(groups, rate, at, least);
     let ratio = |rate: Rate, at: usize| {
-        let found = extremes(groups, rate, at)?;
+        let found = extremes(groups, rate, at, least)?;
         let value = found.again(Measure::DemographicParityRatio, groups)?;
         Some(Spread { value, ..found })
     };
     let impact = |rate: Rate, at: usize| {
-        let against = rate.of(&groups[reference], at).filter(|rate| *rate > 0.0)?;
+        let against = rate.of(&groups[reference], at, least).filter(|rate| *rate > 0.0)?;
         let others = (0..groups.len()).filter(|group| *group != reference);
         let ratios = others.filter_map(|high| {
-            let value = rate.of(&groups[high], at)? / against;
+            let value = rate.of(&groups[high], at, least)? / against;
             Some(Spread { value, high, low: reference, rate, at })
         });
         let distance = |spread: &Spread| Measure::DisparateImpact.distance(spread.value);
@@ -171,9 +172,9 @@ pub(crate) fn spreads(groups: &[GroupCounts], reference: usize) -> [Option<Sprea
 }
 
 /// The groups with the highest and the lowest rate.
-fn extremes(groups: &[GroupCounts], rate: Rate, at: usize) -> Option<Spread> {
+fn extremes(groups: &[GroupCounts], rate: Rate, at: usize, least: u64) -> Option<Spread> {
     let mut rates =
-        groups.iter().enumerate().filter_map(|(group, counts)| Some((group, rate.of(counts, at)?)));
+        groups.iter().enumerate().filter_map(|(group, counts)| Some((group, rate.of(counts, at, least)?)));
     let first = rates.next()?;
     let (mut high, mut low, mut defined) = (first, first, 1);
     for (group, value) in rates {
@@ -190,7 +191,7 @@ fn extremes(groups: &[GroupCounts], rate: Rate, at: usize) -> Option<Spread> {
     }
     if high.0 == low.0 {
         // All equal: name two different groups all the same.
-        low.0 = (0..groups.len()).find(|g| *g != high.0 && rate.of(&groups[*g], at).is_some())?;
+        low.0 = (0..groups.len()).find(|g| *g != high.0 && rate.of(&groups[*g], at, least).is_some())?;
     }
     Some(Spread { value: high.1 - low.1, high: high.0, low: low.0, rate, at })
 }

@@ -293,3 +293,23 @@ fn hospitals_that_hold_back_are_counted() {
     // Women of the second hospital are held back too, or its men would follow.
     assert_eq!(found, [("F", 12, 1), ("M", 12, 1)]);
 }
+
+#[test]
+fn rates_of_few_images_are_not_compared() {
+    // Twenty women, ten of them ill; twenty men, two of them ill. Every ill man is missed.
+    let labels: Vec<u32> = (0..40).map(|i| u32::from(if i < 20 { i % 2 == 0 } else { i < 22 })).collect();
+    let predicted: Vec<u32> = labels.iter().zip(0..).map(|(l, i)| if i < 20 { *l } else { 0 }).collect();
+    let groups: Vec<&str> = (0..40).map(|i| if i < 20 { "F" } else { "M" }).collect();
+    let predictions = certain(&predicted, &labels, 2);
+    let assess = |least| {
+        AttributeFairness::from_predictions(&predictions, &partition(&groups), &alone(40), least, few())
+            .unwrap()
+    };
+    assert_eq!(assess(2).true_positive_rate_difference.unwrap().value, 1.0);
+    let found = assess(10);
+    assert_eq!(found.true_positive_rate_difference, None);
+    assert_eq!(found.equalized_odds_difference.unwrap().value, 0.0);
+    let men = found.groups[1].rates.as_ref().unwrap();
+    assert_eq!((men.true_positive_rate, men.auc), (None, None));
+    assert!(men.false_positive_rate.is_some() && found.groups[0].rates.as_ref().unwrap().auc.is_some());
+}

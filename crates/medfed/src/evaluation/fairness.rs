@@ -253,7 +253,7 @@ fn verdict(report: &FairnessReport, images: &str) -> Vec<String> {
         },
     ];
     for violation in &report.violations {
-        let sure = if violation.confirmed { "; the whole interval is" } else { "" };
+        let sure = if violation.confirmed { "; so is the whole interval" } else { "" };
         lines.push(format!("  ! {violation}{sure}"));
     }
     lines.push(String::new());
