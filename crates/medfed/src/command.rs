@@ -8,6 +8,8 @@ mod demo;
 mod dp;
 mod evaluate;
 mod predict;
+mod privacy_audit;
+mod report;
 mod runs;
 mod simulate;
 
@@ -27,12 +29,14 @@ pub(crate) enum Command {
     Config(config::ConfigCommand),
     Data(data::DataCommand),
     Predict(predict::PredictCommand),
+    PrivacyAudit(privacy_audit::PrivacyAuditCommand),
     Evaluate(evaluate::EvaluateCommand),
     /// Account for differential privacy without training: epsilon of steps, noise for a budget.
     Dp(dp::DpCommand),
     /// Measure how fast this machine trains, and what each aggregation rule withstands.
     Bench(bench::BenchCommand),
     Runs(runs::RunsCommand),
+    Report(report::ReportCommand),
     /// Print a script that completes commands and options in a shell.
     #[command(
         after_help = "Examples:\n  medfed completions bash > ~/.local/share/bash-completion/completions/medfed\n  medfed completions fish > ~/.config/fish/completions/medfed.fish"
@@ -53,10 +57,12 @@ impl Command {
             Self::Config(command) => command.run(),
             Self::Data(command) => command.run(),
             Self::Predict(command) => command.run(),
+            Self::PrivacyAudit(command) => command.run(),
             Self::Evaluate(command) => command.run(),
             Self::Dp(command) => command.run(),
             Self::Bench(command) => command.run(),
             Self::Runs(command) => command.run(),
+            Self::Report(command) => command.run(),
             Self::Completions { shell } => completions(shell),
         }
     }

@@ -1,0 +1,104 @@
+//! Everything the store knows about a run.
+
+use crate::error::ReportError;
+use crate::fields::Fields;
+use medfed_dp::Accountant;
+use medfed_store::{Event, Reader, Round, Run};
+use medfed_types::{Delta, RunId, SiteId};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// The document that names the data and their classes.
+pub(crate) const DATA: &str = "data_description";
+
+/// A run, read from the store at one moment.
+#[derive(Debug)]
+pub struct RunRecord {
+    pub(crate) run: Run,
+    pub(crate) rounds: Vec<Round>,
+    pub(crate) events: Vec<Event>,
+    documents: BTreeMap<String, Value>,
+    /// ε at each hospital, computed anew from its ledger by the official accountant.
+    pub(crate) paid: BTreeMap<SiteId, f64>,
+}
+
+impl RunRecord {
+    /// Reads a run.
+    pub fn read(reader: &Reader, id: &RunId) -> Result<Self, ReportError> {
+        let run = reader.run(id)?;
+        let mut documents = BTreeMap::new();
+        for name in reader.documents(id)? {
+            if let Some(text) = reader.document(id, &name)? {
+                let value = serde_json::from_str(&text)
+                    .map_err(|source| ReportError::Document { name: name.clone(), source })?;
+                documents.insert(name, value);
+            }
+        }
+        let paid = paid(reader, &run)?;
+        Ok(Self { rounds: reader.rounds(id)?, events: reader.events(id)?, documents, paid, run })
+    }
+
+    /// The configuration, without what is stored beside it for resuming.
+    pub(crate) fn config(&self) -> Fields<'_> {
+        Fields(configuration(&self.run))
+    }
+
+    pub(crate) fn summary(&self) -> Fields<'_> {
+        Fields(self.run.summary.as_ref().unwrap_or(&Value::Null))
+    }
+
+    /// A document; null when the run has none of this name.
+    pub(crate) fn document(&self, name: &str) -> Fields<'_> {
+        Fields(self.documents.get(name).unwrap_or(&Value::Null))
+    }
+
+    pub(crate) fn last_round(&self) -> Fields<'_> {
+        Fields(self.rounds.last().map_or(&Value::Null, |round| &round.report))
+    }
+
+    /// The round whose model was saved, or the last one.
+    pub(crate) fn best_round(&self) -> Fields<'_> {
+        let best = self.summary().count("best_round");
+        let report = self.rounds.iter().find(|round| best == Some(u64::from(round.round.0)));
+        report.map_or_else(|| self.last_round(), |round| Fields(&round.report))
+    }
+
+    pub(crate) fn is_private(&self) -> bool {
+        self.config().flag("privacy.enabled").unwrap_or(true)
+    }
+
+    /// ε of the hospital that spent most. The ledger knows also what a killed run paid for.
+    pub(crate) fn epsilon(&self) -> Option<f64> {
+        if !self.is_private() {
+            return None;
+        }
+        let paid = self.paid.values().copied().reduce(f64::max);
+        paid.or_else(|| self.summary().number("final_epsilon"))
+            .or_else(|| self.last_round().number("epsilon_total"))
+    }
+
+    /// The name of a class; its number where it has none.
+    pub(crate) fn class_name(&self, class: usize) -> String {
+        let named = self.document(DATA).items("classes").nth(class).and_then(|name| name.0.as_str());
+        named.map_or_else(|| format!("class {class}"), str::to_owned)
+    }
+}
+
+fn configuration(run: &Run) -> &Value {
+    run.config.get("config").unwrap_or(&run.config)
+}
+
+fn paid(reader: &Reader, run: &Run) -> Result<BTreeMap<SiteId, f64>, ReportError> {
+    let privacy = Fields(configuration(run)).at("privacy");
+    let delta = privacy.number("delta").and_then(|delta| Delta::new(delta).ok());
+    let accountant = privacy.text("accountant").and_then(|name| name.parse::<Accountant>().ok());
+    let Some((delta, accountant)) = delta.zip(accountant) else { return Ok(BTreeMap::new()) };
+    let mut paid = BTreeMap::new();
+    for (site, records) in reader.ledgers(&run.id)? {
+        let spent = medfed_dp::replay(&run.id, &site, &records)
+            .and_then(|history| accountant.epsilon(&history, delta))
+            .map_err(|source| ReportError::Ledger { hospital: site.clone(), source: Box::new(source) })?;
+        paid.insert(site, spent.get());
+    }
+    Ok(paid)
+}

@@ -1,0 +1,104 @@
+//! The report of a run: for hospital leadership first, then for those who check it.
+
+mod data;
+mod fairness;
+mod limits;
+mod performance;
+mod privacy;
+mod security;
+mod summary;
+
+use crate::document::{Block, Document, Section};
+use crate::number::{epsilon, plain, rate};
+use crate::record::RunRecord;
+
+pub(crate) use data::sentences as data_sentences;
+pub(crate) use fairness::groups_of as groups;
+pub(crate) use limits::sentences as limits;
+pub(crate) use performance::test;
+pub(crate) use summary::verdict;
+
+/// What a section says about something that a run did not measure.
+const NOT_MEASURED: &str = "Not measured in this run.";
+
+impl RunRecord {
+    /// The whole report.
+    pub fn report(&self) -> Document {
+        let name = if self.run.name.is_empty() { self.run.id.as_str() } else { self.run.name.as_str() };
+        Document {
+            title: format!("Training report: {name}"),
+            subtitle:
+                "Federated training of a diagnostic imaging model. Every number comes from the run's store."
+                    .to_owned(),
+            facts: self.facts(),
+            sections: vec![
+                summary::section(self),
+                performance::section(self),
+                fairness::section(self),
+                privacy::section(self),
+                security::section(self),
+                data::section(self),
+                limits::section(self),
+                self.appendix(),
+            ],
+        }
+    }
+
+    /// Which run, and how it stands.
+    pub(crate) fn facts(&self) -> Vec<(String, String)> {
+        let run = &self.run;
+        let mut facts = vec![
+            ("run", run.id.to_string()),
+            ("started", run.created.to_string()),
+            ("ended", run.finished.map_or_else(|| "not yet".to_owned(), |time| time.to_string())),
+            ("status", run.status.to_string().replace('_', " ")),
+            (
+                "rounds",
+                format!("{} of {}", run.rounds, self.config().count("federated.num_rounds").unwrap_or(0)),
+            ),
+            ("model", self.config().text("model.name").unwrap_or("–").to_owned()),
+        ];
+        if let Some(hash) = self.best_round().text("model_hash") {
+            facts.push(("parameters (SHA-256)", hash.to_owned()));
+        }
+        facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// Every round in a row, and the configuration.
+    fn appendix(&self) -> Section {
+        let mut section = Section::new("Rounds and configuration");
+        let rows = self.rounds.iter().map(|round| {
+            let report = crate::fields::Fields(&round.report);
+            [
+                round.round.to_string(),
+                report.text("status").unwrap_or("–").to_owned(),
+                crate::number::count(report.count("num_clients")),
+                plain(report.number("train_loss")),
+                plain(report.number("val_loss")),
+                rate(report.number("accuracy")),
+                rate(report.number("auc")),
+                rate(report.number("test_auc")),
+                plain(report.number("noise_multiplier")),
+                epsilon(report.number("epsilon_total")),
+            ]
+        });
+        let head = [
+            "round",
+            "status",
+            "hospitals",
+            "training loss",
+            "validation loss",
+            "accuracy",
+            "AUC",
+            "test AUC",
+            "noise",
+            "ε",
+        ];
+        section.table("Rounds", head, rows.collect());
+        section.heading("Configuration");
+        section.say(format!("The seed of weights, splits and order is {}.", self.run.seed.0));
+        let config = serde_json::to_string_pretty(self.config().0).unwrap_or_default();
+        section.blocks.push(Block::Code(config));
+        section
+    }
+}

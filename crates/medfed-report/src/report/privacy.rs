@@ -1,0 +1,281 @@
+//! What protects the patients, what was spent of it, and what attacks found.
+
+use super::NOT_MEASURED;
+use crate::document::Section;
+use crate::fields::Fields;
+use crate::number::{counted, epsilon, epsilon_below, interval, plain, rate, value};
+use crate::record::RunRecord;
+use medfed_chart::{Axis, Ceiling, Curve, LineChart, RocChart, Series, Threshold, Width};
+
+const MEMBERSHIP: &str = "mia_privacy_audit";
+
+pub(super) fn section(record: &RunRecord) -> Section {
+    let mut section = Section::new("Privacy");
+    if let Some(statement) = record.summary().text("privacy_statement") {
+        section.say(statement);
+    } else if !record.is_private() {
+        section
+            .say("No privacy was applied: the model and every update are functions of the training images.");
+    }
+    if record.is_private() {
+        budget(record, &mut section);
+        orchestrator(record, &mut section);
+    }
+    membership(record, &mut section);
+    measured(record, &mut section);
+    section
+}
+
+fn budget(record: &RunRecord, section: &mut Section) {
+    section.heading("Budget");
+    let config = record.config().at("privacy");
+    let (budget, delta) = (config.number("epsilon_budget"), config.number("delta"));
+    let accountant = config.text("accountant").unwrap_or("pld").to_uppercase();
+    let unit = config.text("unit").unwrap_or("image");
+    section.say(format!(
+        "Each hospital has a budget of ε = {} at δ = {} for its own patients. Neighbouring data sets differ in one {unit} of one hospital; {accountant} accounting decides, the other is shown for comparison. The last column is computed anew from the ledgers, which know of every step that was paid for.",
+        plain_number(budget),
+        delta.map_or_else(|| "–".to_owned(), |delta| format!("{delta:e}")),
+    ));
+    let rows = record.last_round().items("hospitals").map(|site| {
+        let name = site.text("hospital").unwrap_or("–");
+        let privacy = latest_privacy(record, name).unwrap_or_else(|| site.at("privacy"));
+        let paid = record.paid.iter().find(|(paid, _)| paid.as_str() == name).map(|(_, paid)| *paid);
+        [
+            name.to_owned(),
+            plain(privacy.number("sampling_rate")),
+            plain(privacy.number("noise_multiplier")),
+            epsilon(privacy.number("epsilon_pld")),
+            epsilon(privacy.number("epsilon_rdp")),
+            epsilon(paid),
+        ]
+    });
+    let head = ["hospital", "sampling rate", "noise multiplier", "ε (PLD)", "ε (RDP)", "ε by ledger"];
+    section.table("Privacy spent by hospital", head, rows.collect());
+    let names: Vec<&str> =
+        record.last_round().items("hospitals").filter_map(|site| site.text("hospital")).collect();
+    let of = |name: &str, report: Fields<'_>| {
+        report
+            .items("hospitals")
+            .find(|site| site.text("hospital") == Some(name))?
+            .number("privacy.epsilon_total")
+    };
+    let points = |name: &str| -> Vec<(f64, Option<f64>)> {
+        record
+            .rounds
+            .iter()
+            .map(|round| (f64::from(round.round.0), of(name, Fields(&round.report))))
+            .collect()
+    };
+    let series = if names.len() <= 12 {
+        names.iter().map(|name| Series::new(*name, points(name))).collect()
+    } else {
+        let largest = record
+            .rounds
+            .iter()
+            .map(|round| (f64::from(round.round.0), Fields(&round.report).number("epsilon_total")));
+        vec![Series::new("largest at a hospital", largest)]
+    };
+    if !record.rounds.is_empty() {
+        section.chart(
+            LineChart {
+                title: "Privacy spent after each round".to_owned(),
+                x: Axis::new("round").whole(),
+                y: Axis::new(format!(
+                    "ε at δ = {}",
+                    delta.map_or_else(|| "–".to_owned(), |delta| format!("{delta:e}"))
+                )),
+                series,
+                thresholds: budget.map(|budget| Threshold::new("budget", budget)).into_iter().collect(),
+            }
+            .draw(Width::FULL),
+        );
+    }
+}
+
+/// A hospital's newest privacy entry; a hospital that has left has none in the last rounds.
+fn latest_privacy<'a>(record: &'a RunRecord, hospital: &str) -> Option<Fields<'a>> {
+    record.rounds.iter().rev().find_map(|round| {
+        let mut sites = Fields(&round.report).items("hospitals");
+        let site = sites.find(|site| site.text("hospital") == Some(hospital))?;
+        Some(site.at("privacy")).filter(|privacy| !privacy.is_null())
+    })
+}
+
+fn orchestrator(record: &RunRecord, section: &mut Section) {
+    section.heading("Budget orchestrator");
+    if record.config().flag("orchestrator.enabled") != Some(true) {
+        section.say("Off in this run: the noise stayed as planned, and the ledgers kept the budget.");
+        return;
+    }
+    let rows: Vec<[String; 6]> = record
+        .rounds
+        .iter()
+        .flat_map(|round| {
+            Fields(&round.report).items("orchestrator.decisions").map(move |decision| {
+                let reasons: Vec<String> = decision
+                    .items("reasons")
+                    .filter_map(|reason| reason.text("reason"))
+                    .map(|reason| reason.replace('_', " "))
+                    .collect();
+                (round.round.0, decision, reasons)
+            })
+        })
+        .filter(|(_, decision, reasons)| {
+            !reasons.is_empty() || decision.text("action").is_some_and(|action| action != "keep")
+        })
+        .map(|(round, decision, reasons)| {
+            [
+                round.to_string(),
+                decision.text("hospital").unwrap_or("–").to_owned(),
+                decision.text("action").unwrap_or("–").to_owned(),
+                plain(decision.number("noise_multiplier")),
+                epsilon(decision.number("epsilon_at_end")),
+                reasons.join(", "),
+            ]
+        })
+        .collect();
+    let strategy = record.config().text("orchestrator.strategy").unwrap_or("fit");
+    let decided = if rows.is_empty() {
+        "It never had to act."
+    } else {
+        "These are its decisions other than to go on as planned."
+    };
+    section.say(format!("Strategy {strategy}. {decided}"));
+    let head = ["round", "hospital", "action", "noise", "projected ε at the end", "reasons"];
+    section.table("Decisions of the orchestrator", head, rows);
+}
+
+/// The attacks of the membership audit by name.
+pub(super) fn membership_attacks(record: &RunRecord) -> impl Iterator<Item = (&str, Fields<'_>)> {
+    let document = record.document(MEMBERSHIP);
+    let attacks = if document.at("attacks").is_null() { "results" } else { "attacks" };
+    let nested = document.entries(attacks);
+    let listed = document
+        .items(attacks)
+        .filter_map(|attack| Some((attack.text("attack").or_else(|| attack.text("name"))?, attack)));
+    let flat = document.entries("");
+    nested.chain(listed).chain(flat).filter(|(_, attack)| attack.estimate("auc_roc").is_some())
+}
+
+/// Lower bounds on ε that were measured, with the ε that was claimed.
+pub(super) fn lower_bounds(record: &RunRecord) -> impl Iterator<Item = (f64, Option<f64>)> {
+    let claimed = record.epsilon();
+    bounds(record).into_iter().filter_map(move |(_, found)| {
+        let bound = found.number("epsilon_lower_bound")?;
+        Some((bound, found.number("epsilon_claimed").or(claimed)))
+    })
+}
+
+fn bounds(record: &RunRecord) -> Vec<(&'static str, Fields<'_>)> {
+    let named = [
+        ("one-run audit", record.document("one_run_audit")),
+        ("one-run audit", record.document("measured_privacy")),
+        ("one-run audit", record.document(MEMBERSHIP).at("one_run")),
+        ("one-run audit", record.document(MEMBERSHIP).at("one_run_audit")),
+        ("one-run audit", record.document(MEMBERSHIP).at("measured_privacy")),
+    ];
+    named.into_iter().filter(|(_, found)| found.number("epsilon_lower_bound").is_some()).take(1).collect()
+}
+
+fn membership(record: &RunRecord, section: &mut Section) {
+    section.heading("Membership inference");
+    let attacks: Vec<(&str, Fields<'_>)> = membership_attacks(record).collect();
+    if attacks.is_empty() {
+        section.say(NOT_MEASURED);
+        return;
+    }
+    section.say("Attacks that guess whether an image was trained on. An AUC of 0.5 is guessing. A small value shows that these attacks fail, not that every attack would.");
+    let at = |attack: &Fields<'_>, target: f64| {
+        let rates = attack.items("low_false_positives").find(|found| found.number("target") == Some(target));
+        match rates.map(|found| found.estimate("measured.true_positive_rate")) {
+            Some(Some(found)) => format!("{} ({})", rate(Some(found.value)), interval(Some(found))),
+            Some(None) => "too few images".to_owned(),
+            None => "–".to_owned(),
+        }
+    };
+    let row = |(name, attack): &(&str, Fields<'_>)| {
+        [
+            name.replace('_', " "),
+            rate(attack.number("accuracy")),
+            value(attack.estimate("auc_roc")),
+            interval(attack.estimate("auc_roc")),
+            attack.text("privacy_grade").unwrap_or("–").to_owned(),
+            match attack.flag("is_vulnerable") {
+                Some(true) => "yes".to_owned(),
+                Some(false) => "no".to_owned(),
+                None => "–".to_owned(),
+            },
+            at(attack, 0.01),
+            at(attack, 0.001),
+        ]
+    };
+    let head = [
+        "attack",
+        "accuracy",
+        "AUC",
+        "95 % interval",
+        "grade",
+        "vulnerable",
+        "TPR at 1 % FPR",
+        "TPR at 0.1 % FPR",
+    ];
+    section.table("Membership inference attacks", head, attacks.iter().map(row).collect());
+    let curves: Vec<Curve> = attacks
+        .iter()
+        .filter_map(|(name, attack)| {
+            let points: Vec<(f64, f64)> = attack
+                .items("roc")
+                .filter_map(|point| match point.0.as_array()?.as_slice() {
+                    [x, y] => x.as_f64().zip(y.as_f64()),
+                    _ => None,
+                })
+                .collect();
+            let area = attack.estimate("auc_roc").map(|auc| auc.value);
+            (!points.is_empty()).then(|| Curve { name: name.replace('_', " "), points, area })
+        })
+        .collect();
+    if !curves.is_empty() {
+        let delta = record.config().number("privacy.delta");
+        let ceiling = record.epsilon().zip(delta).map(|(epsilon, delta)| Ceiling { epsilon, delta });
+        let title = "Membership inference attacks".to_owned();
+        section.chart(RocChart { title, curves, log: true, ceiling }.draw(Width::FULL));
+    }
+}
+
+fn measured(record: &RunRecord, section: &mut Section) {
+    section.heading("Measured privacy");
+    let bounds = bounds(record);
+    if bounds.is_empty() {
+        section.say(NOT_MEASURED);
+        return;
+    }
+    for (name, found) in bounds {
+        let claimed = found.number("epsilon_claimed").or_else(|| record.epsilon());
+        let guesses = found.count("guesses").map_or_else(String::new, |guesses| {
+            format!(
+                " {} of {} were right.",
+                crate::number::count(found.count("correct")),
+                counted(guesses, "guess", "guesses")
+            )
+        });
+        let verdict = match (found.number("epsilon_lower_bound"), claimed) {
+            (Some(bound), Some(claimed)) if bound > claimed => {
+                "The measured bound is above the claim: the guarantee does not hold."
+            }
+            _ => {
+                "The measured bound does not contradict the claim. A low bound does not prove privacy; the accounted ε does."
+            }
+        };
+        section.say(format!(
+            "The {name} found that ε is at least {} (confidence {}); accounted for was {}.{guesses} {verdict}",
+            epsilon_below(found.number("epsilon_lower_bound")),
+            found.number("confidence").map_or_else(|| "–".to_owned(), |confidence| format!("{:.0} %", confidence * 100.0)),
+            epsilon(claimed),
+        ));
+    }
+}
+
+fn plain_number(value: Option<f64>) -> String {
+    value.map_or_else(|| "–".to_owned(), |value| value.to_string())
+}

@@ -1,0 +1,154 @@
+//! What protects the model from hospitals that err or attack.
+
+use crate::document::Section;
+use crate::fields::Fields;
+use crate::number::counted;
+use crate::record::RunRecord;
+
+/// The attack that was simulated.
+pub(super) fn simulated_attack(record: &RunRecord) -> Option<(String, Vec<String>)> {
+    let found = record.summary().at("simulated_attack");
+    let configured = record.config().text("simulation.attack").filter(|attack| *attack != "none");
+    let attack = found.text("attack").or(configured)?;
+    let attackers = found.items("attackers").filter_map(|site| site.0.as_str().map(str::to_owned)).collect();
+    Some((attack.replace('_', " "), attackers))
+}
+
+/// Whether anything was wrong with an update.
+pub(super) fn anything(record: &RunRecord) -> bool {
+    record.rounds.iter().any(|round| Fields(&round.report).flag("security.byzantine_detected") == Some(true))
+}
+
+pub(super) fn section(record: &RunRecord) -> Section {
+    let mut section = Section::new("Security");
+    let config = record.config();
+    section.heading("Aggregation");
+    let rule = record.last_round().text("security.aggregation_method").filter(|rule| !rule.is_empty());
+    let configured = if config.flag("robust_aggregation.enabled") == Some(true) {
+        config.text("robust_aggregation.method").unwrap_or("fedavg")
+    } else {
+        "fedavg"
+    };
+    section.say(format!("Updates were put together by this rule: {}.", rule.unwrap_or(configured)));
+    section.say(if config.flag("robust_aggregation.enable_detection") == Some(true) && config.flag("robust_aggregation.enabled") == Some(true) {
+        "Updates out of line were looked for in every round."
+    } else {
+        "Updates out of line were not looked for; those that are not finite, too long or too short are always refused."
+    });
+    section.say(if config.flag("secure_aggregation.enabled") == Some(true) {
+        "Secure aggregation was on: the coordinator saw the sum of the updates and no single one."
+    } else {
+        "Secure aggregation was off: the coordinator saw each hospital's update, with its noise."
+    });
+    let mut warnings: Vec<String> = Vec::new();
+    for round in &record.rounds {
+        for warning in
+            Fields(&round.report).items("security.warnings").filter_map(|warning| warning.0.as_str())
+        {
+            if !warnings.iter().any(|known| known == warning) {
+                warnings.push(warning.to_owned());
+            }
+        }
+    }
+    section.list(warnings);
+    findings(record, &mut section);
+    if let Some((attack, attackers)) = simulated_attack(record) {
+        section.heading("Simulated attack");
+        let by = if attackers.is_empty() { String::new() } else { format!(" by {}", attackers.join(", ")) };
+        section.say(format!("This run simulated an attack{by}: {attack}. Its model must not be used."));
+        let backdoor = record.summary().at("simulated_attack.backdoor");
+        if let Some(share) = backdoor.number("rate").or_else(|| backdoor.number("share")) {
+            section.say(format!(
+                "With the trigger in the image the model does what the attacker wants in {:.0} of 100 cases.",
+                share * 100.0
+            ));
+        }
+    }
+    events(record, &mut section);
+    section
+}
+
+fn findings(record: &RunRecord, section: &mut Section) {
+    let mut rows = Vec::new();
+    for round in &record.rounds {
+        let report = Fields(&round.report);
+        for left_out in report.items("security.exclusions") {
+            let hospital = left_out.text("hospital").unwrap_or("–").to_owned();
+            rows.push([
+                round.round.to_string(),
+                hospital,
+                "left out".to_owned(),
+                left_out.text("reason").unwrap_or("–").to_owned(),
+            ]);
+        }
+        for anomaly in report.items("security.anomalies") {
+            let hospital =
+                anomaly.text("site").or_else(|| anomaly.text("hospital")).unwrap_or("–").to_owned();
+            rows.push([round.round.to_string(), hospital, "out of line".to_owned(), finding(anomaly)]);
+        }
+    }
+    section.heading("Findings");
+    if rows.is_empty() {
+        section.say("No update was left out or found out of line.");
+        return;
+    }
+    const MOST: usize = 60;
+    let more = rows.len().saturating_sub(MOST);
+    rows.truncate(MOST);
+    section.table("Updates left out or out of line", ["round", "hospital", "what", "detail"], rows);
+    if more > 0 {
+        section.say(format!("And {} more in the store.", counted(more as u64, "finding", "findings")));
+    }
+}
+
+/// A finding of the detector in words.
+fn finding(anomaly: Fields<'_>) -> String {
+    let said = anomaly.entries("").filter(|(key, _)| !["site", "hospital"].contains(key)).filter_map(
+        |(key, value)| {
+            let value = match value.0 {
+                serde_json::Value::String(text) => text.replace('_', " "),
+                serde_json::Value::Number(number) => number.as_f64().map(|number| format!("{number:.3}"))?,
+                serde_json::Value::Bool(flag) => flag.to_string(),
+                _ => return None,
+            };
+            Some(format!("{} {value}", key.replace('_', " ")))
+        },
+    );
+    said.collect::<Vec<_>>().join(", ")
+}
+
+fn events(record: &RunRecord, section: &mut Section) {
+    section.heading("Events");
+    if record.events.is_empty() {
+        section.say("None recorded.");
+        return;
+    }
+    const MOST: usize = 100;
+    let row = |event: &medfed_store::Event| {
+        [
+            event.time.to_string(),
+            event.round.map_or_else(|| "–".to_owned(), |round| round.to_string()),
+            event.kind.replace('_', " "),
+            detail(&event.detail),
+        ]
+    };
+    let more = record.events.len().saturating_sub(MOST);
+    let rows = record.events.iter().take(MOST).map(row).collect();
+    section.table("Recorded events", ["time (UTC)", "round", "event", "detail"], rows);
+    if more > 0 {
+        section.say(format!("And {} more in the store.", counted(more as u64, "event", "events")));
+    }
+}
+
+/// The particulars of an event in one line.
+fn detail(value: &serde_json::Value) -> String {
+    let fields = Fields(value);
+    if let Some(text) = ["message", "reason", "text"].into_iter().find_map(|key| fields.text(key)) {
+        return text.to_owned();
+    }
+    let text = match value {
+        serde_json::Value::String(text) => text.clone(),
+        value => value.to_string(),
+    };
+    if text.chars().count() > 300 { text.chars().take(300).chain(['…']).collect() } else { text }
+}
