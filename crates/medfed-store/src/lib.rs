@@ -9,12 +9,14 @@
 //!   keys predict the noise while a run lasts);
 //! - `models/<sha256>.safetensors`: models that [`Store::put_model`] was given;
 //! - `blobs/<sha256>`: the buffers of resume states;
+//! - `audit/<run>/`: the audit log of each run;
 //! - `medfed.lock`: held by the one process that writes.
 //!
 //! *Not protected*: whoever can read the directory while a run lasts can read the site keys and so
 //! subtract the noise. A finished run's keys are overwritten in the file, which does not reach copies
 //! that a file system or a disk keeps.
 
+pub mod audit;
 pub mod error;
 mod files;
 pub mod ledger;
@@ -24,6 +26,7 @@ pub mod record;
 mod schema;
 pub mod store;
 
+pub use audit::AuditFolder;
 pub use error::StoreError;
 pub use files::ModelHash;
 pub use ledger::SqliteLedger;

@@ -8,7 +8,7 @@ use std::path::Path;
 const APPLICATION: i64 = 0x4d45_4446;
 
 /// Step n takes format n to format n + 1. Steps are never changed once released.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     // Main numbers of a round are columns for whoever queries the file; the report is their only source.
     "CREATE TABLE runs (
         id TEXT PRIMARY KEY,
@@ -81,6 +81,25 @@ const MIGRATIONS: [&str; 2] = [
         name TEXT NOT NULL,
         json TEXT NOT NULL,
         PRIMARY KEY (run, name)
+    ) STRICT, WITHOUT ROWID;",
+    // Who signs the audit log of a run, what it commits to, and what each site has signed.
+    "CREATE TABLE audit_keys (
+        run TEXT NOT NULL REFERENCES runs,
+        owner TEXT NOT NULL,
+        secret BLOB NOT NULL,
+        PRIMARY KEY (run, owner)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE audit_salts (
+        run TEXT NOT NULL REFERENCES runs,
+        owner TEXT NOT NULL,
+        secret BLOB NOT NULL,
+        PRIMARY KEY (run, owner)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE signed_checkpoints (
+        run TEXT NOT NULL REFERENCES runs,
+        site TEXT NOT NULL,
+        checkpoint TEXT NOT NULL,
+        PRIMARY KEY (run, site)
     ) STRICT, WITHOUT ROWID;",
 ];
 

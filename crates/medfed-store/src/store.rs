@@ -133,6 +133,7 @@ impl Store {
             if !status.is_resumable() {
                 transaction.execute("DELETE FROM progress WHERE run = ?", [run.as_str()])?;
                 transaction.execute("DELETE FROM site_secrets WHERE run = ?", [run.as_str()])?;
+                transaction.execute("DELETE FROM audit_keys WHERE run = ?", [run.as_str()])?;
             }
             Ok(())
         })?;
