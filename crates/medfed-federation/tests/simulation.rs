@@ -6,12 +6,14 @@ use medfed_config::{Config, Override};
 use medfed_data::synthetic::{SyntheticOptions, generate};
 use medfed_data::{Dataset, DatasetParts, SitePlan, SiteRequest, Sites, SplitKind, split_sites};
 use medfed_dp::{Ledger, LedgerStorage};
+use medfed_federation::Site;
 use medfed_federation::report::{RoundReport, RunStatus, SiteStatus};
+use medfed_federation::site::{LocalOutcome, Protection, SiteReply, TrainRequest};
 use medfed_federation::{
     FederationError, Journal, Observer, Outcome, Progress, Setup, Silent, Simulation, Snapshot,
 };
 use medfed_types::random::danger;
-use medfed_types::{Cancel, ImageSource, RunId, Seed, SiteId};
+use medfed_types::{Cancel, ImageSource, NoiseMultiplier, RoundId, RunId, Seed, SiteId};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -167,7 +169,7 @@ fn same(a: &Outcome, b: &Outcome) {
 
 #[test]
 fn an_interrupted_run_ends_like_one_that_was_left_alone() {
-    for config in [config(), without_privacy()] {
+    for config in [config(), without_privacy(), orchestrated("fit"), orchestrated("step")] {
         let expected = whole(&config);
         assert_eq!(expected.status, RunStatus::Completed);
         assert_eq!(expected.reports.len(), 3);
@@ -196,18 +198,37 @@ privacy: {enabled: false}",
     .unwrap()
 }
 
+/// A budget that makes the orchestrator raise the noise, and rules and a detector that remember.
+fn orchestrated(strategy: &str) -> Config {
+    changed(
+        &config(),
+        &[
+            "privacy.epsilon_budget=6",
+            &format!(
+                "orchestrator={{enabled: true, strategy: {strategy}, budget_warning_threshold: 0.3, budget_critical_threshold: 0.6}}"
+            ),
+            "robust_aggregation={enabled: true, method: foolsgold, enable_detection: true}",
+        ],
+    )
+}
+
 #[test]
 fn a_crash_at_any_write_costs_nothing() {
-    let config = config();
-    let expected = whole(&config);
+    for config in [config(), orchestrated("fit"), orchestrated("step")] {
+        crash_at_any_write(&config);
+    }
+}
+
+fn crash_at_any_write(config: &Config) {
+    let expected = whole(config);
     for writes in 1..4 {
         let disk = Disk::default();
         let mut memory = Memory { writes_left: Some(writes), ..Memory::default() };
-        let crashed = simulation(&config, &disk).run(&mut memory, &Silent, &Cancel::default());
+        let crashed = simulation(config, &disk).run(&mut memory, &Silent, &Cancel::default());
         assert!(matches!(crashed, Err(FederationError::Journal(_))));
         // The round after the last write is paid for, and its result is lost.
         memory.writes_left = None;
-        let outcome = resumed(&config, &disk, &memory).run(&mut memory, &Silent, &Cancel::default()).unwrap();
+        let outcome = resumed(config, &disk, &memory).run(&mut memory, &Silent, &Cancel::default()).unwrap();
         same(&outcome, &expected);
     }
 }
@@ -249,6 +270,100 @@ fn the_budget_ends_the_run_and_is_never_passed() {
     }
     let rounds: f64 = outcome.reports.iter().map(|r| r.hospitals[0].privacy.unwrap().epsilon_round).sum();
     assert!((rounds - outcome.spent[0].1.unwrap().epsilon_total).abs() < 1e-9);
+}
+
+#[test]
+fn the_announced_noise_is_the_one_that_is_applied_and_accounted() {
+    for strategy in ["fit", "step"] {
+        let config = orchestrated(strategy);
+        let mut memory = Memory::default();
+        let outcome =
+            simulation(&config, &Disk::default()).run(&mut memory, &Silent, &Cancel::default()).unwrap();
+        assert_eq!(outcome.status, RunStatus::Completed, "{:?}", outcome.reason);
+        assert!(memory.events.contains(&"budget_decision".to_owned()));
+        let mut raised = false;
+        for report in &outcome.reports {
+            let watch = report.orchestrator.as_ref().unwrap();
+            assert_eq!(watch.decisions.len(), 3);
+            for (made, hospital) in watch.decisions.iter().zip(&report.hospitals) {
+                assert_eq!(made.hospital, hospital.hospital);
+                let spent = hospital.privacy.unwrap().spent;
+                assert_eq!(spent.noise_multiplier, made.decision.noise.get());
+                assert_eq!(spent.epsilon_total, made.decision.after_round.get());
+                assert!(spent.epsilon_total <= 6.0);
+                raised |= made.decision.noise.get() > 1.0;
+            }
+        }
+        assert!(raised, "{strategy}");
+        // Another noise is another model.
+        let constant = changed(&config, &["orchestrator.enabled=false", "privacy.epsilon_budget=90"]);
+        assert_ne!(outcome.parameters, whole(&constant).parameters);
+    }
+}
+
+#[test]
+fn a_hospital_trains_with_no_less_noise_than_its_plan_has() {
+    let (dataset, sites) = &*DATA;
+    let setup = Setup::new(&config(), dataset, sites, SEED, [0; 32]).unwrap();
+    let parameters = Arc::new(setup.initial_parameters());
+    let hospital = setup.hospitals().first().unwrap();
+    let storage = DiskLedger(Disk::default(), hospital.id.clone());
+    let ledger = Ledger::open(RunId::try_from("run").unwrap(), hospital.id.clone(), storage).unwrap();
+    let key = danger::reproducible_key(SEED);
+    let plan = hospital.plan.clone().unwrap();
+    let mut site = Site::new(
+        hospital.id.clone(),
+        Arc::clone(setup.executor()),
+        hospital.images.clone(),
+        hospital.training.clone(),
+        Protection::Private { plan, ledger, key },
+    );
+    let mut ask = |round, noise: f64| {
+        let noise = Some(NoiseMultiplier::new(noise).unwrap());
+        let request = TrainRequest { round: RoundId(round), parameters: Arc::clone(&parameters), noise };
+        site.train(&request, &Cancel::default(), &Silent)
+    };
+    assert!(matches!(ask(1, 0.999), Err(FederationError::LessNoise { .. })));
+    let LocalOutcome::Replied(SiteReply::Trained { report, .. }) = ask(1, 1.5).unwrap() else {
+        panic!("more noise is welcome");
+    };
+    assert_eq!(report.privacy.unwrap().noise_multiplier, 1.5);
+    // The round is paid for: its noise cannot change any more.
+    assert!(matches!(ask(1, 1.6), Err(FederationError::Privacy(_))));
+}
+
+#[test]
+fn a_rule_that_needs_more_hospitals_is_refused_before_anything_runs() {
+    let (dataset, sites) = &*DATA;
+    let refused = |set: &[&str]| {
+        let error = Setup::new(&changed(&config(), set), dataset, sites, SEED, [0; 32]).unwrap_err();
+        match error {
+            FederationError::Setting { key, problem } => (key, problem),
+            error => panic!("{error}"),
+        }
+    };
+    let (key, problem) = refused(&["robust_aggregation={enabled: true, method: bulyan, num_byzantine: 1}"]);
+    assert_eq!(key, "robust_aggregation.method");
+    assert!(problem.contains("bulyan (f = 1) needs 7 hospitals, the data give 3"), "{problem}");
+    let (key, problem) =
+        refused(&["robust_aggregation={enabled: true, method: krum}", "federated.fraction_fit=0.5"]);
+    assert_eq!(key, "federated.fraction_fit");
+    assert!(problem.contains("needs 3 hospitals in every round, 2 of 3 are drawn"), "{problem}");
+}
+
+#[test]
+fn forecasts_come_true() {
+    let (dataset, sites) = &*DATA;
+    for config in [config(), orchestrated("fit"), orchestrated("step"), orchestrated("calibrated")] {
+        let forecasts = Setup::new(&config, dataset, sites, SEED, [0; 32]).unwrap().forecast().unwrap();
+        let outcome = whole(&config);
+        for (forecast, spent) in forecasts.iter().zip(&outcome.spent) {
+            assert_eq!(forecast.hospital, spent.0);
+            assert_eq!(forecast.rounds.last().unwrap().epsilon.get(), spent.1.unwrap().epsilon_total);
+        }
+    }
+    let open = Setup::new(&without_privacy(), dataset, sites, SEED, [0; 32]).unwrap();
+    assert_eq!(open.forecast().unwrap(), []);
 }
 
 #[test]
