@@ -7,6 +7,7 @@ mod format;
 mod layout;
 mod overview;
 mod runs;
+mod sites;
 mod training;
 
 pub(crate) use error::{not_found, panicked};
@@ -25,6 +26,7 @@ pub(crate) fn router(description: &utoipa::openapi::OpenApi) -> Router<App> {
         .route("/", get(overview::page))
         .route("/training", get(training::page))
         .route("/runs", get(runs::page))
+        .route("/sites", get(sites::page))
         .merge(documentation::router(description))
         .merge(assets::router())
 }

@@ -6,8 +6,13 @@ use crate::view::RunView;
 use maud::{DOCTYPE, Markup, html};
 
 /// The pages, as the navigation lists them.
-const PAGES: &[(&str, &str)] =
-    &[("/", "Overview"), ("/training", "Training"), ("/runs", "Runs"), ("/docs", "API")];
+const PAGES: &[(&str, &str)] = &[
+    ("/", "Overview"),
+    ("/training", "Training"),
+    ("/sites", "Hospitals"),
+    ("/runs", "Runs"),
+    ("/docs", "API"),
+];
 
 /// A page in full. Parts that change while it is open have an id and the attribute `data-live`.
 pub(crate) fn page(app: &App, path: &str, title: &str, run: Option<&RunView>, content: &Markup) -> Markup {
