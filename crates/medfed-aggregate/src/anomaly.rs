@@ -20,7 +20,8 @@
 //! finding, as long as the values are about normal. `threshold: 3`, the default, stands for that; another
 //! threshold scales all three cut-offs. A norm that is thirty times the median, or a thirtieth of it, is
 //! out of line whatever the spread. Spreads have a floor, below which differences mean nothing: 0.25 for
-//! the logarithm of a norm, 1/√d for the cosine (what unrelated directions have in d dimensions).
+//! the logarithm of a norm; for the cosine a fifth of the median cosine, or 1/√d if that is more (what
+//! unrelated directions have in d dimensions).
 //!
 //! **Power.** With few hospitals the spread is badly known and the cut-offs are far out. Each finding says
 //! with what probability the statistic would have shown a stated deviation in this round: a norm ten times
@@ -55,6 +56,8 @@ pub const STATED_FACTOR: f64 = 10.0;
 const REFERENCE: f64 = 3.0;
 /// Least spread of the logarithms of norms.
 const LEAST_SPREAD: f64 = 0.25;
+/// Least spread of the cosines, as a part of their median.
+const LEAST_TURN: f64 = 0.2;
 /// A norm this many times the median, or this part of it, is out of line whatever the spread.
 const FARTHEST: f64 = 30.0;
 /// Logarithms need a number: less than the smallest positive `f32`.
@@ -244,7 +247,7 @@ impl Round<'_> {
         }
         let (center, spread) = center_and_spread(&known);
         let parameters = self.updates[0].delta().len().max(1) as f64;
-        let spread = spread.max(1.0 / parameters.sqrt());
+        let spread = spread.max(LEAST_TURN * center.abs()).max(1.0 / parameters.sqrt());
         let threshold = cutoff * scale;
         let power = power(2.0 * center.max(0.0) / spread, threshold);
         self.blind(Statistic::Cosine, power);

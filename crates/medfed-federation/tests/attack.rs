@@ -133,7 +133,12 @@ fn far_updates_are_found_and_can_be_left_out() {
         assert!(flagged.reports.iter().all(|report| report.security.excluded_clients.is_empty()));
         let excluded = whole(&config(attack, &["robust_aggregation.on_detection=exclude"]));
         for report in &excluded.reports {
-            assert_eq!(report.security.excluded_clients, attackers(), "{attack}");
+            assert_eq!(
+                report.security.excluded_clients,
+                attackers(),
+                "{attack} {:?}",
+                report.security.anomalies
+            );
         }
     }
 }

@@ -141,7 +141,7 @@ fn a_hospital_that_changes_is_held_against_its_own_past() {
     let mut updates = |factor: f64| -> Vec<SiteUpdate> {
         (0..8)
             .map(|at| {
-                let size = (at as f64 - 3.5).exp() * if at == 3 { factor } else { 1.0 };
+                let size = (0.8 * (at as f64 - 3.5)).exp() * if at == 3 { factor } else { 1.0 };
                 update(at, normal.vector(300).into_iter().map(|value| size * value))
             })
             .collect()
