@@ -84,8 +84,6 @@ pub enum Block {
     },
     /// A chart; its numbers belong to it.
     Chart(Box<Chart>),
-    /// Text in which spaces and line ends count.
-    Code(String),
     /// Lines to be filled in by hand.
     SignOff(Vec<String>),
 }

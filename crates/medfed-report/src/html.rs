@@ -98,9 +98,6 @@ impl Page {
                 self.put("</table>\n</div>\n");
             }
             Block::Chart(chart) => self.chart(chart),
-            Block::Code(text) => {
-                self.puts(format_args!("<pre tabindex=\"0\"><code>{}</code></pre>\n", escaped(text)));
-            }
             Block::SignOff(names) => {
                 self.put("<div class=\"signoff\">\n");
                 for name in names {

@@ -54,9 +54,10 @@ impl RunRecord {
             ),
             format!("Parameters (SHA-256): {}", self.best_round().text("model_hash").unwrap_or("–")),
             format!(
-                "Training: federated averaging over {} by {}; {}, learning rate {}.",
+                "Training: {} by {}; aggregation {}; {}, learning rate {}.",
                 counted(u64::from(self.run.rounds), "round", "rounds"),
                 counted(self.last_round().items("hospitals").count() as u64, "hospital", "hospitals"),
+                self.last_round().text("security.aggregation_method").unwrap_or("fedavg"),
                 config.text("training.optimizer").unwrap_or("–"),
                 config
                     .number("training.learning_rate")

@@ -100,7 +100,11 @@ impl<'a> Layout<'a> {
         self.y += 8.0;
         self.line(&title, 14.0, true, INK, part, 0.0);
         self.y += 3.0;
-        for block in &section.blocks {
+        for (index, block) in section.blocks.iter().enumerate() {
+            // A heading stays with what follows it.
+            if let (Block::Heading(_), Some(Block::Chart(chart))) = (block, section.blocks.get(index + 1)) {
+                self.need(chart.height as f32 * scale(chart) + 40.0);
+            }
             self.block(block);
         }
     }
@@ -121,7 +125,6 @@ impl<'a> Layout<'a> {
             Block::Verdict { tone, title, reasons } => self.verdict(*tone, title, reasons),
             Block::Table { caption, table } => self.table(caption, table),
             Block::Chart(chart) => self.chart(chart),
-            Block::Code(text) => self.code(text),
             Block::SignOff(names) => self.sign_off(names),
         }
     }
@@ -182,24 +185,12 @@ impl<'a> Layout<'a> {
     }
 
     fn chart(&mut self, chart: &'a Chart) {
-        // Small charts keep their size; one that is higher than a page is made smaller.
-        let scale = (WIDTH / chart.width as f32).min(0.72).min((BOTTOM - TOP) / chart.height as f32);
+        let scale = scale(chart);
         let height = chart.height as f32 * scale;
         self.need(height);
         let part = self.pages.part(Kind::Figure(format!("{}. {}", chart.title, chart.description)), None);
         self.draw(Op::Chart { chart, place: (LEFT, self.y), scale, part });
         self.y += height + 6.0;
-    }
-
-    fn code(&mut self, text: &str) {
-        const SIZE: f32 = 7.0;
-        let part = self.pages.part(Kind::Paragraph, None);
-        for whole in text.lines() {
-            let indent = (whole.len() - whole.trim_start().len()) as f32 * 4.0;
-            for line in Fonts::get().wrapped(whole, false, SIZE, WIDTH - indent) {
-                self.line(&line, SIZE, false, INK, part, indent.min(WIDTH / 2.0));
-            }
-        }
     }
 
     fn sign_off(&mut self, names: &[String]) {
@@ -239,4 +230,10 @@ impl<'a> Layout<'a> {
             }
         }
     }
+}
+
+/// Points for each pixel of a chart: small charts keep their size, one that is higher than a page is made
+/// smaller.
+fn scale(chart: &Chart) -> f32 {
+    (WIDTH / chart.width as f32).min(0.72).min((BOTTOM - TOP - 40.0) / chart.height as f32)
 }

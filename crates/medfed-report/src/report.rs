@@ -8,7 +8,8 @@ mod privacy;
 mod security;
 mod summary;
 
-use crate::document::{Block, Document, Section};
+use crate::document::{Document, Section};
+use crate::fields::Fields;
 use crate::number::{epsilon, plain, rate};
 use crate::record::RunRecord;
 
@@ -17,6 +18,9 @@ pub(crate) use fairness::groups_of as groups;
 pub(crate) use limits::sentences as limits;
 pub(crate) use performance::test;
 pub(crate) use summary::verdict;
+
+/// Parts of the configuration that say where things are, not what was done.
+const PLACES: [&str; 2] = ["output", "dashboard"];
 
 /// What a section says about something that a run did not measure.
 const NOT_MEASURED: &str = "Not measured in this run.";
@@ -68,7 +72,7 @@ impl RunRecord {
     fn appendix(&self) -> Section {
         let mut section = Section::new("Rounds and configuration");
         let rows = self.rounds.iter().map(|round| {
-            let report = crate::fields::Fields(&round.report);
+            let report = Fields(&round.report);
             [
                 round.round.to_string(),
                 report.text("status").unwrap_or("–").to_owned(),
@@ -95,10 +99,23 @@ impl RunRecord {
             "ε",
         ];
         section.table("Rounds", head, rows.collect());
-        section.heading("Configuration");
         section.say(format!("The seed of weights, splits and order is {}.", self.run.seed.0));
-        let config = serde_json::to_string_pretty(self.config().0).unwrap_or_default();
-        section.blocks.push(Block::Code(config));
+        let mut rows = Vec::new();
+        for (name, part) in self.config().entries("").filter(|(name, _)| !PLACES.contains(name)) {
+            settings(name, part, &mut rows);
+        }
+        section.table("Configuration", ["key", "value"], rows);
         section
+    }
+}
+
+/// Keys of the configuration with their values, one in a row.
+fn settings(key: &str, value: Fields<'_>, rows: &mut Vec<[String; 2]>) {
+    let mut inside = value.entries("").peekable();
+    if inside.peek().is_some() {
+        inside.for_each(|(name, value)| settings(&format!("{key}.{name}"), value, rows));
+    } else {
+        let text = value.text("").map_or_else(|| value.0.to_string(), str::to_owned);
+        rows.push([key.to_owned(), text]);
     }
 }

@@ -2,22 +2,29 @@
 //!
 //! `simulate` and `demo` differ in where the configuration comes from; the rest is here.
 
+mod audit;
 mod dataset;
+mod description;
 mod display;
 mod evaluation;
-mod interrupt;
+pub(crate) mod interrupt;
 mod journal;
 mod live;
 mod log;
 mod model;
 mod orchestrator_log;
 mod prepare;
+mod privacy_audit;
 mod results;
 mod summary;
 
 use crate::failure::Failure;
 use crate::output;
-pub(crate) use dataset::{data_failure, divide, load};
+pub(crate) use dataset::{data_failure, describe, divide, fingerprint, load};
+pub(crate) use journal::Terms;
+pub(crate) use model::pretrained;
+pub(crate) use prepare::hex;
+pub(crate) use privacy_audit::replant;
 
 use display::Display;
 use journal::StoreJournal;
@@ -91,18 +98,27 @@ fn run(
 
     display.say(&format!("run {}: {}", prepared.id, dataset::describe(&prepared.config)));
     let dataset = Arc::new(dataset::load(&prepared.config, prepared.seed)?);
-    let sites = dataset::divide(&prepared.config, &dataset, prepared.seed)?;
+    let mut sites = dataset::divide(&prepared.config, &dataset, prepared.seed)?;
     for warning in dataset.warnings().iter().chain(&sites.warnings) {
         display.warn(&warning.to_string());
     }
     let fingerprint = dataset::fingerprint(&dataset, &sites);
     prepared.check_data(&fingerprint)?;
-    let setup =
+    let canaries = privacy_audit::plant(store, prepared, &dataset, &mut sites, &display)?;
+    let mut setup =
         Setup::new(&prepared.config, &dataset, &sites, prepared.seed, fingerprint).map_err(run_failure)?;
+    if let Some(canaries) = &canaries {
+        setup = setup.with_canaries(canaries);
+    }
+    let executor = Arc::clone(setup.executor());
     let initial = model::initial_parameters(&prepared.config, &setup, &display)?;
+    let given = privacy_audit::given_initial(&prepared.config, &initial);
     display.begin(prepared, &setup);
     let network = Arc::clone(setup.network());
     prepared.record(store, &fingerprint)?;
+    description::keep(store, prepared, &dataset, &sites)?;
+    privacy_audit::keep(store, prepared, canaries.as_ref())?;
+    let audit = audit::Audit::open(store, prepared, &setup, &initial, &fingerprint)?;
     let mut simulation: Simulation<SqliteLedger> =
         setup.simulation(initial, |site| protect(store, prepared, site))?;
     let mut before = Timing::default();
@@ -124,7 +140,7 @@ fn run(
         reports,
     );
     let mut journal =
-        StoreJournal::new(store.clone(), prepared.id.clone(), before, started, models, decisions);
+        StoreJournal::new(store.clone(), prepared.id.clone(), before, started, models, decisions, audit);
     let outcome = {
         let path = folders.results.join("progress.json");
         let done = prepared.resumed.as_ref().map_or(0, |saved| saved.reports.len() as u32);
@@ -144,14 +160,27 @@ fn run(
     let checkpoint = model::checkpoint(&network, &dataset, prepared, &outcome)?;
     folders.write(&results, prepared.config.evaluation.save_best_model.then_some(&checkpoint), &outcome)?;
     evaluation::keep(store, prepared, folders, &outcome, dataset.classes())?;
+    if let Some(audit) = &mut journal.audit {
+        audit.close(&outcome, &checkpoint)?;
+    }
     prepared.finish(store, &results, &checkpoint, outcome.status)?;
     results.log();
     if order.json {
         output::print(&results.to_json()?)?;
     } else {
-        summary::print(&results, &outcome, folders)?;
+        summary::print(&results, &outcome, folders, &prepared.config.evaluation.metrics)?;
     }
-    ended(order, folders, &results)
+    ended(order, folders, &results)?;
+    let finished = privacy_audit::Finished {
+        prepared,
+        dataset: &dataset,
+        sites: &sites,
+        canaries: canaries.as_ref(),
+        executor: &executor,
+        initial: given,
+        outcome: &outcome,
+    };
+    privacy_audit::audit(store, folders, finished, order.json, &cancel, &display)
 }
 
 /// A run that did not reach its end is a failure for whoever waits for it.

@@ -29,7 +29,7 @@ impl Layout<'_> {
         let head = self.pages.part(Kind::Row, Some(whole));
         self.row(&table.columns, &widths, size, RowOf { part: head, head: true, again: false });
         for cells in &table.rows {
-            let height = height(cells, &widths, size, fonts);
+            let height = height(cells, &widths, size, false);
             if self.y + height > super::BOTTOM {
                 self.break_page();
                 self.row(&table.columns, &widths, size, RowOf { part: head, head: true, again: true });
@@ -59,7 +59,7 @@ impl Layout<'_> {
             }
             x += width + GAP;
         }
-        self.y += height(cells, widths, size, fonts);
+        self.y += height(cells, widths, size, of.head);
         let right = LEFT + widths.iter().sum::<f32>() + GAP * widths.len().saturating_sub(1) as f32;
         let width = if of.head { 0.8 } else { 0.4 };
         self.draw(Op::Rule { from: (LEFT, self.y), to: (right, self.y), width, colour: RULE });
@@ -74,11 +74,9 @@ struct RowOf {
     again: bool,
 }
 
-fn height(cells: &[String], widths: &[f32], size: f32, fonts: &Fonts) -> f32 {
-    // Heads are bold and so a little wider; they decide the height of their own row only.
-    let lines = cells.iter().zip(widths).map(|(cell, width)| {
-        fonts.wrapped(cell, true, size, *width).len().max(fonts.wrapped(cell, false, size, *width).len())
-    });
+fn height(cells: &[String], widths: &[f32], size: f32, bold: bool) -> f32 {
+    let lines =
+        cells.iter().zip(widths).map(|(cell, width)| Fonts::get().wrapped(cell, bold, size, *width).len());
     lines.max().unwrap_or(1) as f32 * size * 1.3 + 2.0 * PAD + 1.0
 }
 

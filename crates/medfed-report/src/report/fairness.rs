@@ -73,9 +73,23 @@ pub(super) fn worst_group(record: &RunRecord) -> Option<(String, f64)> {
     rates.min_by(|a, b| a.1.total_cmp(&b.1))
 }
 
+/// Whether an attribute is one of patients.
+fn is_demographic(found: &Fields<'_>) -> bool {
+    found.text("attribute") != Some("hospital")
+}
+
 /// Attribute, group, and what was measured about it, hospitals aside; on the test set if possible.
 pub(crate) fn groups_of(record: &RunRecord) -> Vec<(String, String, Fields<'_>)> {
-    let Some((_, report)) = measured(record).into_iter().next() else { return Vec::new() };
+    let compared = |report: &Fields<'_>| {
+        let mut groups = report
+            .items("demographic_fairness")
+            .filter(is_demographic)
+            .flat_map(|found| found.items("groups"));
+        groups.any(|group| !group.at("rates").is_null())
+    };
+    let sources = measured(record);
+    let best = sources.iter().find(|(_, report)| compared(report)).or_else(|| sources.first());
+    let Some((_, report)) = best else { return Vec::new() };
     let attributes =
         report.items("demographic_fairness").filter(|found| found.text("attribute") != Some("hospital"));
     attributes

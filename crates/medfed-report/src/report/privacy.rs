@@ -2,10 +2,12 @@
 
 use super::NOT_MEASURED;
 use crate::document::Section;
-use crate::fields::Fields;
+use crate::fields::{Estimate, Fields};
 use crate::number::{counted, epsilon, epsilon_below, interval, plain, rate, value};
 use crate::record::RunRecord;
 use medfed_chart::{Axis, Ceiling, Curve, LineChart, RocChart, Series, Threshold, Width};
+use medfed_dp::orchestrator::Reason;
+use serde::Deserialize as _;
 
 const MEMBERSHIP: &str = "mia_privacy_audit";
 
@@ -113,11 +115,7 @@ fn orchestrator(record: &RunRecord, section: &mut Section) {
         .iter()
         .flat_map(|round| {
             Fields(&round.report).items("orchestrator.decisions").map(move |decision| {
-                let reasons: Vec<String> = decision
-                    .items("reasons")
-                    .filter_map(|reason| reason.text("reason"))
-                    .map(|reason| reason.replace('_', " "))
-                    .collect();
+                let reasons: Vec<String> = decision.items("reasons").map(in_words).collect();
                 (round.round.0, decision, reasons)
             })
         })
@@ -144,38 +142,48 @@ fn orchestrator(record: &RunRecord, section: &mut Section) {
     section.say(format!("Strategy {strategy}. {decided}"));
     let head = ["round", "hospital", "action", "noise", "projected ε at the end", "reasons"];
     section.table("Decisions of the orchestrator", head, rows);
+    let rows: Vec<[String; 5]> = record
+        .rounds
+        .iter()
+        .flat_map(|round| {
+            Fields(&round.report).items("orchestrator.anomalies").map(move |found| (round.round.0, found))
+        })
+        .map(|(round, found)| {
+            [
+                round.to_string(),
+                found.text("hospital").unwrap_or("–").to_owned(),
+                found.text("measurement").unwrap_or("–").replace('_', " "),
+                plain(found.number("value")),
+                rate(found.number("z_score")),
+            ]
+        })
+        .collect();
+    let head = ["round", "hospital", "measurement", "value", "standard deviations from the mean"];
+    section.table("Measurements out of line", head, rows);
+}
+
+/// A reason of the orchestrator.
+fn in_words(reason: Fields<'_>) -> String {
+    match Reason::deserialize(reason.0) {
+        Ok(known) => known.to_string(),
+        Err(_) => reason.text("reason").unwrap_or("not known").replace('_', " "),
+    }
 }
 
 /// The attacks of the membership audit by name.
 pub(super) fn membership_attacks(record: &RunRecord) -> impl Iterator<Item = (&str, Fields<'_>)> {
-    let document = record.document(MEMBERSHIP);
-    let attacks = if document.at("attacks").is_null() { "results" } else { "attacks" };
-    let nested = document.entries(attacks);
-    let listed = document
-        .items(attacks)
-        .filter_map(|attack| Some((attack.text("attack").or_else(|| attack.text("name"))?, attack)));
-    let flat = document.entries("");
-    nested.chain(listed).chain(flat).filter(|(_, attack)| attack.estimate("auc_roc").is_some())
+    record.document(MEMBERSHIP).entries("attacks")
 }
 
-/// Lower bounds on ε that were measured, with the ε that was claimed.
-pub(super) fn lower_bounds(record: &RunRecord) -> impl Iterator<Item = (f64, Option<f64>)> {
-    let claimed = record.epsilon();
-    bounds(record).into_iter().filter_map(move |(_, found)| {
-        let bound = found.number("epsilon_lower_bound")?;
-        Some((bound, found.number("epsilon_claimed").or(claimed)))
-    })
+fn auc(attack: Fields<'_>) -> Option<Estimate> {
+    let ends: Vec<f64> = attack.items("auc_interval").filter_map(|end| end.0.as_f64()).collect();
+    let interval = <[f64; 2]>::try_from(ends).ok().map(|[low, high]| (low, high));
+    attack.number("auc_roc").map(|value| Estimate { value, interval })
 }
 
-fn bounds(record: &RunRecord) -> Vec<(&'static str, Fields<'_>)> {
-    let named = [
-        ("one-run audit", record.document("one_run_audit")),
-        ("one-run audit", record.document("measured_privacy")),
-        ("one-run audit", record.document(MEMBERSHIP).at("one_run")),
-        ("one-run audit", record.document(MEMBERSHIP).at("one_run_audit")),
-        ("one-run audit", record.document(MEMBERSHIP).at("measured_privacy")),
-    ];
-    named.into_iter().filter(|(_, found)| found.number("epsilon_lower_bound").is_some()).take(1).collect()
+/// Whether canaries proved that the claim does not hold.
+pub(super) fn is_refuted(record: &RunRecord) -> bool {
+    record.document(MEMBERSHIP).flag("measured_privacy.refuted") == Some(true)
 }
 
 fn membership(record: &RunRecord, section: &mut Section) {
@@ -185,7 +193,14 @@ fn membership(record: &RunRecord, section: &mut Section) {
         section.say(NOT_MEASURED);
         return;
     }
-    section.say("Attacks that guess whether an image was trained on. An AUC of 0.5 is guessing. A small value shows that these attacks fail, not that every attack would.");
+    let audit = record.document(MEMBERSHIP);
+    let count = |key: &str| crate::number::count(audit.count(key));
+    section.say(format!(
+        "Attacks that guess whether an image was trained on: {} that were, {} that were not ({}). An AUC of 0.5 is guessing. A small value shows that these attacks fail, not that every attack would.",
+        count("members"),
+        count("non_members"),
+        audit.text("non_members_from").unwrap_or("source not named"),
+    ));
     let at = |attack: &Fields<'_>, target: f64| {
         let rates = attack.items("low_false_positives").find(|found| found.number("target") == Some(target));
         match rates.map(|found| found.estimate("measured.true_positive_rate")) {
@@ -198,8 +213,8 @@ fn membership(record: &RunRecord, section: &mut Section) {
         [
             name.replace('_', " "),
             rate(attack.number("accuracy")),
-            value(attack.estimate("auc_roc")),
-            interval(attack.estimate("auc_roc")),
+            value(auc(*attack)),
+            interval(auc(*attack)),
             attack.text("privacy_grade").unwrap_or("–").to_owned(),
             match attack.flag("is_vulnerable") {
                 Some(true) => "yes".to_owned(),
@@ -221,6 +236,8 @@ fn membership(record: &RunRecord, section: &mut Section) {
         "TPR at 0.1 % FPR",
     ];
     section.table("Membership inference attacks", head, attacks.iter().map(row).collect());
+    let worst: Vec<String> = attacks.iter().flat_map(|(name, attack)| worst(name, *attack)).collect();
+    section.list(worst);
     let curves: Vec<Curve> = attacks
         .iter()
         .filter_map(|(name, attack)| {
@@ -231,7 +248,7 @@ fn membership(record: &RunRecord, section: &mut Section) {
                     _ => None,
                 })
                 .collect();
-            let area = attack.estimate("auc_roc").map(|auc| auc.value);
+            let area = attack.number("auc_roc");
             (!points.is_empty()).then(|| Curve { name: name.replace('_', " "), points, area })
         })
         .collect();
@@ -243,37 +260,45 @@ fn membership(record: &RunRecord, section: &mut Section) {
     }
 }
 
+/// The class and the hospital whose members an attack finds most easily.
+fn worst(name: &str, attack: Fields<'_>) -> Vec<String> {
+    let name = name.replace('_', " ");
+    let group = |what: &str, key: &str| {
+        let found = attack.at(key);
+        let (group, auc) = found.text("name").zip(found.number("auc_roc"))?;
+        Some(format!("{name}, {what} told apart best: {group}, AUC {auc:.3}."))
+    };
+    [group("class", "worst_class"), group("hospital", "worst_hospital")].into_iter().flatten().collect()
+}
+
 fn measured(record: &RunRecord, section: &mut Section) {
+    let audit = record.document(MEMBERSHIP);
+    let found = audit.at("measured_privacy");
     section.heading("Measured privacy");
-    let bounds = bounds(record);
-    if bounds.is_empty() {
+    if found.is_null() {
         section.say(NOT_MEASURED);
-        return;
-    }
-    for (name, found) in bounds {
-        let claimed = found.number("epsilon_claimed").or_else(|| record.epsilon());
-        let guesses = found.count("guesses").map_or_else(String::new, |guesses| {
-            format!(
-                " {} of {} were right.",
-                crate::number::count(found.count("correct")),
-                counted(guesses, "guess", "guesses")
-            )
-        });
-        let verdict = match (found.number("epsilon_lower_bound"), claimed) {
-            (Some(bound), Some(claimed)) if bound > claimed => {
-                "The measured bound is above the claim: the guarantee does not hold."
+    } else {
+        let confidence = found
+            .number("confidence")
+            .map_or_else(|| "–".to_owned(), |confidence| format!("{:.0} %", confidence * 100.0));
+        let verdict = match (is_refuted(record), found.number("claimed_epsilon")) {
+            (true, _) => "The bound is above the claim: the guarantee does not hold.",
+            (false, Some(_)) => {
+                "The bound does not contradict the claim. A low bound does not prove privacy; the accounted ε does."
             }
-            _ => {
-                "The measured bound does not contradict the claim. A low bound does not prove privacy; the accounted ε does."
-            }
+            (false, None) => "Nothing was claimed: the model was trained without privacy.",
         };
         section.say(format!(
-            "The {name} found that ε is at least {} (confidence {}); accounted for was {}.{guesses} {verdict}",
+            "{} were planted, each by the toss of a coin. {} of {} guesses about the coins were right, which proves that ε is at least {} (confidence {confidence}); accounted for was {}. {verdict}",
+            counted(found.count("canaries").unwrap_or(0), "canary", "canaries"),
+            crate::number::count(found.count("correct")),
+            crate::number::count(found.count("guesses")),
             epsilon_below(found.number("epsilon_lower_bound")),
-            found.number("confidence").map_or_else(|| "–".to_owned(), |confidence| format!("{:.0} %", confidence * 100.0)),
-            epsilon(claimed),
+            epsilon(found.number("claimed_epsilon")),
         ));
     }
+    section
+        .list(audit.items("warnings").filter_map(|warning| warning.0.as_str().map(str::to_owned)).collect());
 }
 
 fn plain_number(value: Option<f64>) -> String {

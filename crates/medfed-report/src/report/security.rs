@@ -57,10 +57,12 @@ pub(super) fn section(record: &RunRecord) -> Section {
         let by = if attackers.is_empty() { String::new() } else { format!(" by {}", attackers.join(", ")) };
         section.say(format!("This run simulated an attack{by}: {attack}. Its model must not be used."));
         let backdoor = record.summary().at("simulated_attack.backdoor");
-        if let Some(share) = backdoor.number("rate").or_else(|| backdoor.number("share")) {
+        if let Some((with, without)) = backdoor.number("with_trigger").zip(backdoor.number("without_trigger"))
+        {
             section.say(format!(
-                "With the trigger in the image the model does what the attacker wants in {:.0} of 100 cases.",
-                share * 100.0
+                "With the trigger in the image the model says what the attackers want in {:.0} of 100 cases, without it in {:.0}.",
+                with * 100.0,
+                without * 100.0
             ));
         }
     }

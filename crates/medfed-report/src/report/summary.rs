@@ -1,6 +1,6 @@
 //! The executive summary: what to know without knowing the field.
 
-use super::privacy::{lower_bounds, membership_attacks};
+use super::privacy::{is_refuted, membership_attacks};
 use super::{fairness, performance, security};
 use crate::document::{Block, Section, Tone};
 use crate::fields::Estimate;
@@ -39,7 +39,10 @@ pub(crate) fn verdict(record: &RunRecord) -> Block {
     let mut reasons: Vec<(Tone, String)> = Vec::new();
     let mut add = |tone, text: &str| reasons.push((tone, text.to_owned()));
     match record.run.status {
-        RunStatus::Failed => add(Tone::Bad, "The run failed before its end."),
+        RunStatus::Failed => match record.summary().text("reason") {
+            Some(reason) => add(Tone::Bad, &format!("The run was stopped before its end: {reason}.")),
+            None => add(Tone::Bad, "The run failed before its end."),
+        },
         RunStatus::Running => add(Tone::Caution, "The run is still going on; these are its numbers so far."),
         RunStatus::Interrupted => {
             add(Tone::Caution, "The run was interrupted; these are its numbers so far.")
@@ -52,10 +55,16 @@ pub(crate) fn verdict(record: &RunRecord) -> Block {
     if security::simulated_attack(record).is_some() {
         add(Tone::Bad, "An attack was simulated in this run. Its model is for study only.");
     }
-    if record.config().count("privacy_audit.canaries").is_some_and(|canaries| canaries > 0) {
+    if !record.document("canary_coins").is_null() {
         add(
             Tone::Bad,
             "Test images (canaries) were planted among the training images to measure privacy. The model is for study only.",
+        );
+    }
+    if record.config().text("data.dataset") == Some("synthetic") {
+        add(
+            Tone::Caution,
+            "The images are synthetic: the run shows that the system works, and nothing about patients.",
         );
     }
     if !record.is_private() {
@@ -80,6 +89,9 @@ pub(crate) fn verdict(record: &RunRecord) -> Block {
         }
         Some(_) => {}
     }
+    if fairness::groups_of(record).iter().all(|(.., group)| group.at("rates").is_null()) {
+        add(Tone::Caution, "Whether the model serves groups of patients equally well was not measured.");
+    }
     let violations = fairness::violations(record);
     if !violations.is_empty() {
         let confirmed = violations.iter().filter(|violation| violation.confirmed).count();
@@ -92,13 +104,14 @@ pub(crate) fn verdict(record: &RunRecord) -> Block {
         );
         add(Tone::Caution, &format!("{all} passed{certain}."));
     }
+    if membership_attacks(record).next().is_none() {
+        add(Tone::Caution, "Whether attacks can tell which images were trained on was not tested.");
+    }
     if membership_attacks(record).any(|(_, attack)| attack.flag("is_vulnerable") == Some(true)) {
         add(Tone::Bad, "An attack could tell images that were trained on from others.");
     }
-    for (bound, claimed) in lower_bounds(record) {
-        if claimed.is_some_and(|claimed| bound > claimed) {
-            add(Tone::Bad, "Measured privacy is worse than claimed: the guarantee does not hold.");
-        }
+    if is_refuted(record) {
+        add(Tone::Bad, "Measured privacy is worse than claimed: the guarantee does not hold.");
     }
     if security::anything(record) {
         add(Tone::Caution, "Updates of hospitals were out of line or left out; see Security.");
@@ -196,9 +209,14 @@ fn private(record: &RunRecord) -> Option<String> {
     let budget = record.config().number("privacy.epsilon_budget");
     let of = budget.map_or_else(String::new, |budget| format!(" of {budget} allowed"));
     let factor = spent.exp();
-    let factor = if factor < 1e6 { format!("{factor:.1}") } else { format!("{factor:.0e}") };
+    // Rounded up, as ε is.
+    let factor = match factor {
+        factor if factor < 100.0 => format!("{:.1}", (factor * 10.0).ceil() / 10.0),
+        factor if factor < 1e7 => whole(factor.ceil() as u64),
+        _ => "more than ten million".to_owned(),
+    };
     Some(format!(
-        "How private: the hospital that spent most spent ε = {}{of}. Whoever sees everything that left the hospitals, and guesses whether one {unit} was among the training images, can improve the odds by a factor of at most {factor}; without any leak it is 1.",
+        "How private: the hospital that spent most spent ε = {}{of}. Whoever sees everything that left the hospitals, and guesses whether one {unit} was among the training images, can improve the odds by a factor of at most {factor} (but for a chance of δ); without any leak it is 1.",
         epsilon(Some(spent)),
     ))
 }

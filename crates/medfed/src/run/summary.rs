@@ -4,24 +4,31 @@ use super::display::{epsilon, thousands};
 use super::evaluation::{fairness_path, plots_path};
 use super::prepare::{Folders, shell_word};
 use super::results::Results;
+use crate::evaluation::performance;
 use crate::failure::Failure;
 use crate::output;
 use console::style;
-use medfed_eval::Interval;
+use medfed_config::section::Metric;
 use medfed_federation::Outcome;
 use medfed_federation::attack::{AttackReport, BACKDOOR_TARGET};
-use medfed_federation::report::{RunStatus, SiteStatus};
+use medfed_federation::report::{RunStatus, SecuritySummary, SiteStatus};
 use medfed_types::SiteId;
+use std::collections::BTreeMap;
 
 /// Columns for the name of a value.
 const ROW: usize = 18;
 
 /// Prints what happened, how good the model is, what protects the patients, and where everything is.
-pub(super) fn print(results: &Results, outcome: &Outcome, folders: &Folders) -> Result<(), Failure> {
-    output::print(&(lines(results, outcome, folders).join("\n") + "\n"))
+pub(super) fn print(
+    results: &Results,
+    outcome: &Outcome,
+    folders: &Folders,
+    metrics: &[Metric],
+) -> Result<(), Failure> {
+    output::print(&(lines(results, outcome, folders, metrics).join("\n") + "\n"))
 }
 
-fn lines(results: &Results, outcome: &Outcome, folders: &Folders) -> Vec<String> {
+fn lines(results: &Results, outcome: &Outcome, folders: &Folders, metrics: &[Metric]) -> Vec<String> {
     let summary = &results.summary;
     let heading = match summary.status {
         RunStatus::Completed => {
@@ -47,15 +54,9 @@ fn lines(results: &Results, outcome: &Outcome, folders: &Folders) -> Vec<String>
         let round = summary.best_round.map_or(String::new(), |round| format!(", from round {round}"));
         lines
             .push(style(format!("The model on {} test images{round}", thousands(test.n))).bold().to_string());
-        match &test.auc {
-            Some(auc) => lines.push(row("AUC", &interval(auc))),
-            None => lines.push(row("AUC", "not defined: a class has no test image")),
-        }
-        lines.push(row("accuracy", &interval(&test.accuracy)));
-        let rate = |name: &str, value: Option<f64>| value.map(|value| row(name, &format!("{value:.3}")));
-        lines.extend(rate("sensitivity", test.sensitivity));
-        lines.extend(rate("specificity", test.specificity));
-        lines.push(row("calibration error", &format!("{:.3}", test.calibration_error)));
+        let details = outcome.evaluation.as_ref().and_then(|found| found.test.as_ref());
+        let chosen = performance::chosen(metrics, test, details);
+        lines.extend(chosen.into_iter().map(|(name, value)| row(name, &value)));
         lines.push(String::new());
     }
     if let Some(simulated) = &summary.simulated_attack {
@@ -70,7 +71,9 @@ fn lines(results: &Results, outcome: &Outcome, folders: &Folders) -> Vec<String>
             let spent =
                 outcome.spent.iter().find(|(site, _)| *site == hospital.hospital).and_then(|(_, s)| *s);
             let privacy = spent.map_or(String::new(), |spent| {
-                let left = if hospital.status == SiteStatus::BudgetExhausted { ", budget spent" } else { "" };
+                let leaves = outcome.last_decisions.iter().any(|leaves| leaves.hospital == hospital.hospital);
+                let left = leaves || hospital.status == SiteStatus::BudgetExhausted;
+                let left = if left { ", budget spent" } else { "" };
                 format!("  epsilon {} spent{left}", epsilon(spent.epsilon_total))
             });
             let text = format!(
@@ -86,6 +89,9 @@ fn lines(results: &Results, outcome: &Outcome, folders: &Folders) -> Vec<String>
     if let Some(fairness) = outcome.evaluation.as_ref().and_then(|found| found.fairness.as_ref()) {
         lines.extend(crate::evaluation::fairness::lines(fairness));
         lines.push(String::new());
+    }
+    if summary.security.byzantine_detected {
+        lines.extend(security(&summary.security));
     }
     lines.push(style("Privacy").bold().to_string());
     lines.extend(wrapped(&summary.privacy_statement));
@@ -106,6 +112,10 @@ fn lines(results: &Results, outcome: &Outcome, folders: &Folders) -> Vec<String>
     }
     let log = folders.logs.join(format!("simulation_{}.log", results.run.id));
     lines.push(row("log", &log.display().to_string()));
+    if results.rounds.iter().any(|round| round.orchestrator.is_some()) {
+        lines.push(row("decisions", &folders.logs.join("orchestrator_logs.json").display().to_string()));
+    }
+    lines.push(row("report", &format!("medfed report {}{}", results.run.id, runs_argument(folders))));
     lines.push(row("more", &format!("medfed runs show {}{}", results.run.id, runs_argument(folders))));
     lines
 }
@@ -130,6 +140,24 @@ fn attack(simulated: &AttackReport) -> Vec<String> {
     lines
 }
 
+/// Whose updates were left out or out of line, and how often.
+fn security(found: &SecuritySummary) -> Vec<String> {
+    let times = |sites: &BTreeMap<SiteId, u32>| {
+        let each: Vec<String> =
+            sites.iter().map(|(site, times)| format!("{site} in {}", rounds(*times))).collect();
+        each.join(", ")
+    };
+    let mut lines = vec![style("Security").bold().to_string(), row("aggregation", &found.aggregation_method)];
+    if !found.excluded_clients.is_empty() {
+        lines.push(row("left out", &times(&found.excluded_clients)));
+    }
+    if !found.anomalies.is_empty() {
+        lines.push(row("out of line", &times(&found.anomalies)));
+    }
+    lines.push(String::new());
+    lines
+}
+
 /// `1 round`, `5 rounds`.
 pub(super) fn rounds(number: u32) -> String {
     if number == 1 { "1 round".to_owned() } else { format!("{number} rounds") }
@@ -145,10 +173,6 @@ fn runs_argument(folders: &Folders) -> String {
 
 fn row(name: &str, value: &str) -> String {
     format!("  {name:<ROW$} {value}")
-}
-
-fn interval(value: &Interval) -> String {
-    format!("{:.3}  (95 % interval {:.3} to {:.3})", value.estimate, value.lower, value.upper)
 }
 
 /// Spent against budget as a bar of 20.
