@@ -3,6 +3,7 @@
 mod assets;
 mod documentation;
 mod error;
+mod figure;
 mod format;
 mod layout;
 mod overview;
