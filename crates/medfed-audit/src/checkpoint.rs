@@ -37,7 +37,8 @@ impl Checkpoint {
         SignedCheckpoint { checkpoint: self, signatures }
     }
 
-    fn parse(text: &str) -> Result<Self, FormatProblem> {
+    /// Reads the text that is signed.
+    pub fn parse(text: &str) -> Result<Self, FormatProblem> {
         let malformed = |part| FormatProblem::Malformed { part };
         let mut lines = text.split('\n');
         let mut line = || lines.next().ok_or(malformed("checkpoint"));

@@ -14,7 +14,7 @@ use crate::note::{KeyKind, KeyName, PublicKey, Signature, Signer};
 use crate::storage::Storage;
 use medfed_dp::Spent;
 use medfed_types::{NoiseMultiplier, RoundId, RunId, SamplingRate, SiteId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Keys of the log and of the hospitals, in the folder of the log: a copy for whoever wants to keep them.
 pub const KEYS: &str = "keys";
@@ -86,6 +86,9 @@ pub struct Trail<S> {
     payments: BTreeMap<RosterNumber, usize>,
     /// The newest recorded round.
     newest: Option<Round>,
+    /// What has happened so far, each kind of incident with its detail.
+    said: BTreeSet<(String, String)>,
+    finished: bool,
     model: Digest,
 }
 
@@ -117,15 +120,17 @@ impl<S: Storage> Trail<S> {
             roster.insert(site, number);
         }
         log.append(&Entry::Rules(opening.rules))?;
-        Ok(Self { log, signer, roster, payments: BTreeMap::new(), newest: None, model })
+        let (payments, said) = (BTreeMap::new(), BTreeSet::new());
+        Ok(Self { log, signer, roster, payments, newest: None, said, finished: false, model })
     }
 
     /// Goes on with the log of a run of which `done` rounds are kept. The log may be one round ahead: that
     /// round is about to be repeated.
     pub fn resume(storage: S, signer: Signer, done: RoundId) -> Result<Self, AuditError> {
         let (log, entries) = Log::open(storage, signer.public())?;
-        let (roster, payments) = (BTreeMap::new(), BTreeMap::new());
-        let mut trail = Self { log, signer, roster, payments, newest: None, model: Digest::of_nothing() };
+        let (roster, payments, said) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let (model, newest, finished) = (Digest::of_nothing(), None, false);
+        let mut trail = Self { log, signer, roster, payments, newest, said, finished, model };
         for entry in entries {
             trail.recall(entry);
         }
@@ -140,6 +145,16 @@ impl<S: Storage> Trail<S> {
     /// The newest recorded round; 0 before the first.
     pub fn done(&self) -> RoundId {
         self.newest.as_ref().map_or(RoundId(0), |round| round.round)
+    }
+
+    /// Whether the end of the run is recorded: nothing can follow it.
+    pub fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// Whether an event of this kind and detail is recorded.
+    pub fn has_event(&self, what: &str, detail: &str) -> bool {
+        self.said.contains(&(what.to_owned(), detail.to_owned()))
     }
 
     /// The log's public key.
@@ -226,6 +241,10 @@ impl<S: Storage> Trail<S> {
             Entry::Hospital(hospital) => {
                 self.roster.insert(hospital.site, hospital.number);
             }
+            Entry::Event(event) => {
+                self.said.insert((event.what, event.detail));
+            }
+            Entry::Finished(_) => self.finished = true,
             Entry::Payment(payment) => *self.payments.entry(payment.hospital).or_default() += 1,
             Entry::Round(round) => {
                 self.model = round.after;

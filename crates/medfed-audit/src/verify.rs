@@ -18,7 +18,7 @@ mod fault;
 pub use course::{HospitalSummary, Summary};
 pub use fault::{Fault, Place, Problem};
 
-use crate::checkpoint::{self, SignedCheckpoint};
+use crate::checkpoint::{self, Checkpoint, SignedCheckpoint};
 use crate::entry::{Entry, Started};
 use crate::error::{AuditError, FormatProblem};
 use crate::log::{CHECKPOINTS, NEWEST, PENDING, checkpoint_path};
@@ -39,6 +39,8 @@ pub struct Expectations {
     pub keys: Vec<PublicKey>,
     /// Checkpoints that the reader kept; the log has to continue them.
     pub since: Vec<SignedCheckpoint>,
+    /// Checkpoints that the reader has signed, which need no signature to be believed.
+    pub seen: Vec<Checkpoint>,
 }
 
 /// What verifying found.
@@ -68,7 +70,14 @@ pub fn verify(source: &impl Source, expected: &Expectations) -> Result<Verdict, 
     };
     let cosignatures = check.signatures(started, &read.entries, &checkpoints, expected);
     check.kept(&read.tree, size, started, expected);
-    if let Some(more) = check.pending()?.filter(|more| *more > size) {
+    let pending = check.pending()?.filter(|more| *more > size);
+    for seen in &expected.seen {
+        // A crash between a hospital's signature and the checkpoint with it leaves the one that is pending.
+        if pending != Some(seen.size) {
+            check.continues(&read.tree, size, seen);
+        }
+    }
+    if let Some(more) = pending {
         check.notes.push(format!(
             "{} entries after the newest checkpoint are not signed by the hospitals yet: the run is writing or was killed, and continues from there",
             more - size
@@ -397,11 +406,17 @@ impl<S: Source> Check<'_, S> {
             if key.is_some_and(|key| !kept.is_signed_by(&key)) {
                 self.fault(place.clone(), Problem::Unsigned);
             }
-            if checkpoint.size > size {
-                self.fault(place, Problem::RolledBack { size });
-            } else if tree.root_at(checkpoint.size).is_some_and(|root| root != checkpoint.root) {
-                self.fault(place, Problem::Forked);
-            }
+            self.continues(tree, size, checkpoint);
+        }
+    }
+
+    /// The log continues a checkpoint.
+    fn continues(&mut self, tree: &Tree, size: u64, checkpoint: &Checkpoint) {
+        let place = Place::Kept(checkpoint.size);
+        if checkpoint.size > size {
+            self.fault(place, Problem::RolledBack { size });
+        } else if tree.root_at(checkpoint.size).is_some_and(|root| root != checkpoint.root) {
+            self.fault(place, Problem::Forked);
         }
     }
 

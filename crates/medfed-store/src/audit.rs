@@ -32,16 +32,30 @@ impl Reader {
 
     /// The checkpoints that the hospitals of a run signed last, each as its text.
     pub fn signed_checkpoints(&self, run: &RunId) -> Result<BTreeMap<SiteId, String>, StoreError> {
-        // A database that nobody has written to since there are audit logs does not have the table: a
-        // reader does not migrate.
-        let sql = "SELECT name FROM sqlite_schema WHERE name = 'signed_checkpoints'";
-        if self.select(sql, (), |row| self.column::<String>(row, 0))?.is_empty() {
+        if !self.has_audit_tables()? {
             return Ok(BTreeMap::new());
         }
         let sql = "SELECT site, checkpoint FROM signed_checkpoints WHERE run = ? ORDER BY site";
         let rows =
             self.select(sql, [run.as_str()], |row| Ok((self.parsed(row, 0)?, self.column(row, 1)?)))?;
         Ok(rows.into_iter().collect())
+    }
+
+    /// The salt of the commitments in a run's log, while it is there.
+    pub fn kept_audit_salt(&self, run: &RunId) -> Result<Option<SecretKey>, StoreError> {
+        if !self.has_audit_tables()? {
+            return Ok(None);
+        }
+        let sql = "SELECT secret FROM audit_salts WHERE run = ?";
+        let found = self.select(sql, [run.as_str()], |row| self.column::<Vec<u8>>(row, 0))?;
+        let key = |bytes: Vec<u8>| <[u8; 32]>::try_from(bytes).ok().map(SecretKey::from_bytes);
+        Ok(found.into_iter().next().and_then(key))
+    }
+
+    /// Not in a database that nobody has written to since there are audit logs: a reader does not migrate.
+    fn has_audit_tables(&self) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'signed_checkpoints'";
+        Ok(!self.select(sql, (), |_| Ok(()))?.is_empty())
     }
 }
 
@@ -59,16 +73,17 @@ impl Store {
         self.secret(run, "audit_salts", "")
     }
 
-    /// Keeps the checkpoint that a hospital is about to sign, in place of the last one.
-    pub fn keep_signed_checkpoint(
+    /// Keeps the checkpoints that hospitals are about to sign, in place of their last ones, all or none.
+    pub fn keep_signed_checkpoints(
         &self,
         run: &RunId,
-        site: &SiteId,
-        checkpoint: &str,
+        signed: &[(SiteId, String)],
     ) -> Result<(), StoreError> {
         self.change(run, |transaction, _| {
             let sql = "INSERT OR REPLACE INTO signed_checkpoints (run, site, checkpoint) VALUES (?, ?, ?)";
-            transaction.execute(sql, (run.as_str(), site.as_str(), checkpoint))?;
+            for (site, checkpoint) in signed {
+                transaction.execute(sql, (run.as_str(), site.as_str(), checkpoint))?;
+            }
             Ok(())
         })
     }
@@ -216,8 +231,9 @@ mod tests {
         let salt = *store.audit_salt(&run()).unwrap().expose();
         assert!(log != north && north != salt && salt != log);
         assert_eq!(store.audit_key(&run(), None).unwrap().expose(), &log);
-        store.keep_signed_checkpoint(&run(), &site, "one").unwrap();
-        store.keep_signed_checkpoint(&run(), &site, "two").unwrap();
+        for text in ["one", "two"] {
+            store.keep_signed_checkpoints(&run(), &[(site.clone(), text.to_owned())]).unwrap();
+        }
         let database = || fs::read(dir.path().join("medfed.sqlite")).unwrap();
         let holds = |secret: &[u8; 32]| database().windows(32).any(|window| window == secret);
         store.finish_run(&run(), RunStatus::Completed, Timestamp(1), &json!({})).unwrap();

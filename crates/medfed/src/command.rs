@@ -1,5 +1,6 @@
 //! The subcommands, one file each.
 
+mod audit;
 mod bench;
 pub(crate) mod config;
 mod dashboard;
@@ -36,6 +37,7 @@ pub(crate) enum Command {
     /// Measure how fast this machine trains, and what each aggregation rule withstands.
     Bench(bench::BenchCommand),
     Runs(runs::RunsCommand),
+    Audit(audit::AuditCommand),
     Report(report::ReportCommand),
     /// Print a script that completes commands and options in a shell.
     #[command(
@@ -62,6 +64,7 @@ impl Command {
             Self::Dp(command) => command.run(),
             Self::Bench(command) => command.run(),
             Self::Runs(command) => command.run(),
+            Self::Audit(command) => command.run(),
             Self::Report(command) => command.run(),
             Self::Completions { shell } => completions(shell),
         }

@@ -92,6 +92,8 @@ coded! {
         BudgetExhausted = 1, "ended by the privacy budget";
         /// A round could not be finished.
         Aborted = 2, "aborted";
+        /// The configuration stopped it because the model was unfair.
+        Halted = 3, "halted because the model was unfair";
     }
 }
 

@@ -58,7 +58,7 @@ fn a_sound_log_has_no_fault() {
     let keys = String::from_utf8(memory.files["keys"].clone()).unwrap();
     let keys: Vec<PublicKey> = keys.lines().map(|line| PublicKey::parse(line).unwrap()).collect();
     assert_eq!(keys.len(), 4);
-    let verdict = verify(&memory, &Expectations { keys, since: vec![] }).unwrap();
+    let verdict = verify(&memory, &Expectations { keys, ..Expectations::default() }).unwrap();
     assert_eq!((verdict.faults, verdict.notes), (vec![], vec![]));
     let summary = verdict.summary;
     assert_eq!(
@@ -212,7 +212,7 @@ fn newest(memory: &Memory) -> SignedCheckpoint {
 fn a_kept_checkpoint_shows_rollback_and_fork() {
     let (short, long) = (until(2), until(4));
     let judged = |memory: &Memory, since: SignedCheckpoint| {
-        let expected = Expectations { keys: vec![log_key()], since: vec![since] };
+        let expected = Expectations { keys: vec![log_key()], since: vec![since], ..Expectations::default() };
         let found = verify(memory, &expected).unwrap().faults;
         found.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
@@ -243,7 +243,7 @@ fn a_kept_checkpoint_shows_rollback_and_fork() {
 #[test]
 fn keys_from_elsewhere_must_be_those_of_the_log() {
     let with = |key: PublicKey| {
-        let expected = Expectations { keys: vec![key], since: vec![] };
+        let expected = Expectations { keys: vec![key], ..Expectations::default() };
         let found = verify(&finished(), &expected).unwrap().faults;
         found.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
@@ -404,7 +404,7 @@ fn a_bundle_and_a_proof_hold_by_themselves() {
     let bytes = bundle.to_bytes().unwrap();
     let again = Bundle::parse(&bytes).unwrap();
     assert!(Bundle::is_one(&bytes) && again == bundle);
-    let expected = Expectations { keys: vec![log_key()], since: vec![] };
+    let expected = Expectations { keys: vec![log_key()], ..Expectations::default() };
     let verdict = verify(&again, &expected).unwrap();
     assert!(verdict.faults.is_empty() && verdict.summary.entries == SIZE);
     let keys = [log_key(), hospital_signer(1).public().clone()];
@@ -438,7 +438,7 @@ proptest! {
         let at = at.index(bytes.len());
         bytes[at] ^= 1 << bit;
         if let Ok(bundle) = Bundle::parse(&bytes) {
-            let expected = Expectations { keys: vec![log_key()], since: vec![] };
+            let expected = Expectations { keys: vec![log_key()], ..Expectations::default() };
             match verify(&bundle, &expected) {
                 Ok(verdict) => prop_assert!(!verdict.faults.is_empty(), "byte {at}"),
                 Err(error) => prop_assert!(matches!(error, AuditError::Missing { .. }), "{error}"),

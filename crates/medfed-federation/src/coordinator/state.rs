@@ -70,6 +70,12 @@ impl Coordinator {
         from_bytes(bytes, bytes.len() / 4)
     }
 
+    /// The newest finished round in the coordinator's snapshot, if it is among `state`.
+    pub fn saved_round(state: &[Snapshot]) -> Option<RoundId> {
+        let meta = &state.iter().find(|snapshot| snapshot.owner == OWNER)?.meta;
+        serde_json::from_value::<Meta>(meta.clone()).ok().map(|meta| meta.done)
+    }
+
     /// Puts a fresh coordinator back to where the snapshot was taken; `reports` are those of the rounds
     /// done.
     pub fn restore(

@@ -3,6 +3,7 @@
 //! The report of a round is written before the state that follows it. After a crash between the two
 //! the round is done again from the earlier state, to the same bits, and replaces its report.
 
+use super::audit::Audit;
 use super::model::RoundModels;
 use super::orchestrator_log::OrchestratorLog;
 use medfed_federation::report::{RoundReport, Timing};
@@ -33,6 +34,8 @@ pub(super) struct StoreJournal {
     models: Option<RoundModels>,
     /// Written after each round, while the orchestrator is on.
     pub(super) decisions: Option<OrchestratorLog>,
+    /// Written before the state of a round is kept.
+    pub(super) audit: Option<Audit>,
 }
 
 impl StoreJournal {
@@ -44,9 +47,10 @@ impl StoreJournal {
         started: Instant,
         models: Option<RoundModels>,
         decisions: Option<OrchestratorLog>,
+        audit: Option<Audit>,
     ) -> Self {
         let mark = Instant::now();
-        Self { store, run, before: before.total, timing: before, started, mark, models, decisions }
+        Self { store, run, before: before.total, timing: before, started, mark, models, decisions, audit }
     }
 
     /// Times so far, this sitting included.
@@ -89,6 +93,9 @@ impl Journal for StoreJournal {
         if let Some(log) = &mut self.decisions {
             log.round(report).map_err(|failure| JournalError::Log(failure.into_error()))?;
         }
+        if let Some(audit) = &mut self.audit {
+            audit.round(report)?;
+        }
         Ok(self.save(state)?)
     }
 
@@ -114,6 +121,9 @@ pub(super) enum JournalError {
     /// The model of the round could not be written.
     #[error("the round's model could not be written")]
     Model(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The audit log could not be written.
+    #[error("the round is not in the audit log")]
+    Audit(#[from] medfed_audit::AuditError),
     /// The orchestrator's log could not be written.
     #[error("the orchestrator's log could not be written")]
     Log(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -131,6 +141,11 @@ pub(super) struct Saved {
 }
 
 impl Saved {
+    /// Rounds after which the state goes on. There may be a report more than that.
+    pub(super) fn done(&self) -> RoundId {
+        Coordinator::saved_round(&self.state).unwrap_or(RoundId(0))
+    }
+
     /// Reads the state of a run back.
     pub(super) fn load(store: &Store, run: &RunId) -> Result<Self, StoreError> {
         let json = |source| StoreError::Json { what: "saved state", source };
@@ -163,11 +178,11 @@ impl Saved {
 
 /// What is stored about a run besides its rounds, so that it can be resumed as it was.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Terms {
+pub(crate) struct Terms {
     /// The effective configuration.
-    pub(super) config: serde_json::Value,
+    pub(crate) config: serde_json::Value,
     /// SHA-256 of pixels, labels and their division, in hexadecimal.
-    pub(super) data: String,
+    pub(crate) data: String,
     /// Whether noise and samples follow from the seed.
     pub(super) reproducible_noise: bool,
 }
