@@ -162,3 +162,39 @@ fn impossible_numbers_are_refused_with_a_hint() {
     hint: pld is the tight accountant, rdp the looser one
     "#);
 }
+
+#[test]
+fn a_plan_shows_every_round_before_anything_runs() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let plan = |more: &[&str]| {
+        let base = ["dp", "plan", "--set", "data.samples_per_client=60", "--set", "data.image_size=28"];
+        let tight =
+            ["--set", "privacy={epsilon_budget: 4, noise_multiplier: 0.8}", "--set", "experiment.seed=1"];
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_medfed"))
+            .current_dir(dir.path())
+            .args(base.iter().chain(&tight).chain(more))
+            .output()
+            .expect("the binary starts");
+        let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, out, err) = plan(&["--set", "orchestrator.enabled=true"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(
+        out.starts_with("budget epsilon 4 at delta 1e-5 by PLD, 10 rounds, noise by the strategy fit\n"),
+        "{out}"
+    );
+    assert!(out.contains("the rounds that are left would lead to epsilon"), "{out}");
+    let (code, out, _) = plan(&["--json"]);
+    assert_eq!(code, Some(0));
+    let object: serde_json::Value = serde_json::from_str(&out).expect("stdout is one JSON object");
+    assert_eq!(object["strategy"], serde_json::Value::Null);
+    let hospital = &object["hospitals"][0];
+    let rounds = hospital["rounds"].as_array().expect("rounds");
+    assert_eq!(hospital["leaves_before"], rounds.len() + 1);
+    assert!(rounds.iter().all(|round| round["epsilon"].as_f64().expect("a number") <= 4.0));
+    let (code, out, err) = plan(&["--set", "privacy.enabled=false"]);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(err.contains("there is no budget to plan"), "{err}");
+    assert_eq!(dir.path().read_dir().expect("it is ours").count(), 0, "nothing is written");
+}

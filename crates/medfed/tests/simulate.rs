@@ -390,3 +390,115 @@ fn what_cannot_be_written_is_named() {
     assert!(last.err.contains("error: b/results.json cannot be written"), "{}", last.err);
     assert!(log(&dir.join("b")).contains("b/results.json cannot be written"));
 }
+
+/// A budget that five rounds would pass, so that the orchestrator has something to decide.
+const TIGHT: [&str; 12] = [
+    "--set",
+    "federated.num_rounds=5",
+    "--set",
+    "privacy.epsilon_budget=4",
+    "--set",
+    "privacy.noise_multiplier=0.8",
+    "--set",
+    "orchestrator.enabled=true",
+    "--set",
+    "training.batch_size=16",
+    "--set",
+    "experiment.seed=3",
+];
+
+#[test]
+fn the_orchestrator_says_what_it_decides() {
+    let dir = folder();
+    let run = |out: &str, more: &[&str]| {
+        let ran = medfed(dir.path(), &[&["simulate", "--json", "--out", out], &TINY[..], &TIGHT[..], more]);
+        let results = ran.json();
+        let text = read(&dir.path().join(out).join("logs/orchestrator_logs.json"));
+        (results, serde_json::from_str::<Value>(&text).expect("the log is JSON"), ran.err)
+    };
+    let (results, log, err) = run("fit", &[]);
+    assert_eq!(results["summary"]["status"], "completed");
+    let (summary, history) = (&log["summary"], log["round_history"].as_array().expect("rounds"));
+    assert_eq!((&summary["strategy"], &summary["rounds_done"]), (&"fit".into(), &5.into()));
+    assert_eq!((&summary["status"], &summary["budget_status"]), (&"completed".into(), &"critical".into()));
+    assert_eq!(history.len(), 5);
+    for (round, reported) in history.iter().zip(results["rounds"].as_array().expect("rounds")) {
+        assert_eq!(round["decisions"], reported["orchestrator"]["decisions"]);
+        for (made, hospital) in round["decisions"]
+            .as_array()
+            .expect("decisions")
+            .iter()
+            .zip(reported["hospitals"].as_array().expect("hospitals"))
+        {
+            let privacy = &hospital["privacy"];
+            assert_eq!(made["noise_multiplier"], privacy["noise_multiplier"]);
+            assert_eq!(made["epsilon_after_round"], privacy["epsilon_total"]);
+            assert!(privacy["epsilon_total"].as_f64().expect("a number") <= 4.0);
+        }
+    }
+    assert_eq!(history[0]["decisions"][0]["action"], "raise");
+    assert_eq!(history[0]["decisions"][0]["reasons"][0]["reason"], "plan_passes_budget");
+    assert!(err.contains("raised from 0.8000: the rounds that are left would lead to epsilon"), "{err}");
+
+    let step = ["--set", "orchestrator.strategy=step", "--set", "orchestrator.noise_increase_limit=1.5"];
+    let (results, log, err) = run("step", &step);
+    assert_eq!(results["summary"]["status"], "budget_exhausted");
+    assert!(results["summary"]["reason"].as_str().expect("a reason").contains("budget of 3 of 3 hospitals"));
+    assert_eq!(log["summary"]["strategy"], "step");
+    assert_eq!(log["summary"]["hospitals_left"].as_array().expect("hospitals").len(), 3);
+    assert_eq!(log["last_decisions"][0]["action"], "leave");
+    assert!(err.contains("leaves: epsilon"), "{err}");
+    let calibrated = run("calibrated", &["--set", "orchestrator.strategy=calibrated"]).1;
+    assert_eq!(calibrated["summary"]["noise_adjustments"], 0);
+}
+
+#[test]
+fn a_resumed_run_writes_the_log_of_an_uninterrupted_one() {
+    let dir = folder();
+    let settings = [&TINY[..], &TIGHT[..], &["--set", "training.local_steps=20"]].concat();
+    let log = |out: &str| {
+        let text = read(&dir.path().join(out).join("logs/orchestrator_logs.json"));
+        let mut log: Value = serde_json::from_str(&text).expect("the log is JSON");
+        log["run"].take();
+        log
+    };
+    assert_eq!(medfed(dir.path(), &[&["simulate", "--out", "whole"], &settings]).code, Some(0));
+    let mut child = command(dir.path(), &[&["simulate", "--out", "killed"], &settings])
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the binary starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+    assert!(lines.any(|line| line.expect("it is UTF-8").starts_with("round 2/5")));
+    child.kill().expect("it can be killed");
+    child.wait().expect("it ends");
+    assert_eq!(log("killed")["summary"]["status"], Value::Null);
+    assert_eq!(medfed(dir.path(), &[&["simulate", "--resume", "--out", "killed"]]).code, Some(0));
+    assert_eq!(log("killed"), log("whole"));
+}
+
+#[test]
+fn bad_updates_are_reported() {
+    let dir = folder();
+    let attacked = ["--attack", "nan", "--set", "federated.num_clients=4", "--set", "privacy.enabled=false"];
+    let ran = medfed(dir.path(), &[&["simulate", "--out", "out"], &TINY[..], &attacked]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(ran.err.contains("round 1: hospital_4 was left out: the update of hospital_4 is not finite"));
+    assert!(ran.out.contains("left out           hospital_4 in 2 rounds"), "{}", ran.out);
+    let results: Value = serde_json::from_str(&read(&dir.path().join("out/results.json"))).expect("JSON");
+    let security = &results["rounds"][0]["security"];
+    assert_eq!(security["byzantine_detected"], true);
+    assert_eq!(security["excluded_clients"], serde_json::json!(["hospital_4"]));
+    assert_eq!(security["anomalies"][0]["statistic"], "not_finite");
+    assert_eq!(security["aggregation_method"], "fedavg");
+    assert_eq!(results["summary"]["security"]["excluded_clients"]["hospital_4"], 2);
+
+    let krum = ["--attack", "nan", "--set", "robust_aggregation={enabled: true, method: krum}"];
+    let ran = medfed(dir.path(), &[&["simulate", "--out", "few"], &TINY[..], &krum]);
+    assert_eq!(ran.code, Some(1));
+    assert!(
+        ran.err.contains("error: the run was aborted: round 1: krum (f = 0) needs 3 hospitals, there are 2")
+    );
+    let results: Value = serde_json::from_str(&read(&dir.path().join("few/results.json"))).expect("JSON");
+    assert_eq!(results["summary"]["security"]["aborted_round"]["excluded_clients"][0], "hospital_3");
+}

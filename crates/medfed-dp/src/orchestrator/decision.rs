@@ -174,7 +174,7 @@ impl fmt::Display for Reason {
             Self::RoundPassesBudget { projected, budget } => {
                 write!(
                     f,
-                    "the round alone would lead to epsilon {}, the budget is {budget}",
+                    "with less noise the round would lead to epsilon {}, the budget is {budget}",
                     bound(*projected)
                 )
             }

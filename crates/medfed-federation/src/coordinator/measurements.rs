@@ -17,7 +17,7 @@ pub(super) fn deviations(
     let largest = if values.len() < 2 { 0.0 } else { (n - 1.0) / n.sqrt() };
     if largest <= threshold {
         return Err(format!(
-            "the z-score of the {measurement} cannot pass {threshold}: with {} hospitals it is never above {largest:.2}",
+            "what {} hospitals report of their training cannot be compared: their z-score is never above {largest:.2}, the threshold is {threshold}",
             values.len()
         ));
     }
@@ -70,7 +70,7 @@ mod tests {
         let mut losses = vec![0.5; 10];
         losses[0] = 1e9;
         let blind = deviations(Measurement::UpdateNorm, &values(&losses), 3.0).unwrap_err();
-        assert!(blind.contains("with 10 hospitals it is never above 2.85"), "{blind}");
+        assert!(blind.contains("what 10 hospitals report") && blind.contains("never above 2.85"), "{blind}");
         losses.push(0.5);
         assert_eq!(deviations(Measurement::UpdateNorm, &values(&losses), 3.0).unwrap().len(), 1);
         assert!(deviations(Measurement::UpdateNorm, &[], 3.0).is_err());

@@ -288,6 +288,7 @@ impl Round {
             }
             match deviations(measurement, &values, threshold) {
                 Ok(found) => watch.anomalies.extend(found),
+                Err(blind) if watch.warnings.contains(&blind) => {}
                 Err(blind) => watch.warnings.push(blind),
             }
         }
