@@ -28,6 +28,11 @@ impl AgreementSecret {
         Self(StaticSecret::from(*bytes))
     }
 
+    #[cfg(test)]
+    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(StaticSecret::from(bytes))
+    }
+
     /// The mask secret of a seed: what is shared is the seed, so whoever rebuilds it has the secret.
     pub(crate) fn of_seed(seed: &Seed, context: Digest) -> Self {
         let bytes = Zeroizing::new(seed.to_bytes());
@@ -61,6 +66,11 @@ pub(crate) fn has_low_order(public: &[u8; 32]) -> bool {
 pub(crate) struct SharedSecret(x25519_dalek::SharedSecret);
 
 impl SharedSecret {
+    #[cfg(test)]
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+
     pub(crate) fn key(&self, transcript: Digest, purpose: &str, sites: [SiteIndex; 2]) -> DerivedKey {
         derive(self.0.as_bytes(), transcript, purpose, &sites)
     }

@@ -245,8 +245,8 @@ pub enum SecaggError {
     /// The opened sum is not the sum of the vectors whose distances were opened.
     #[error("the opened sum is not that of the vectors whose distances were opened")]
     Linkage,
-    /// The groups that follow from the public coin are not these.
-    #[error("the coin of {site} is not the one that it committed to")]
+    /// A part of the coin is missing, or another than was committed to.
+    #[error("the coin of {site} is missing or not the one that it committed to")]
     Coin {
         /// The culprit.
         site: SiteId,

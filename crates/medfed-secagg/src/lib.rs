@@ -14,7 +14,7 @@
 //! Messages are values with canonical bytes; nothing here knows a socket, a clock or a file, and
 //! randomness is an argument. Every signature covers the [`SessionContext`] and the transcript so far.
 //! Sums are exact: see [`FixedPoint`] for ranges and errors. [`selection`] opens inner products first and
-//! sums only the selected;
+//! sums only the selected; [`groups`] draws random groups whose sums a robust rule can compare.
 //!
 //! **Not protected.** Whoever runs t sites and the coordinator opens what it likes. A site may put any
 //! vector within the words under its masks, and any count: sums hide what single sites send. Sums over
@@ -29,6 +29,7 @@ mod digest;
 mod error;
 mod field;
 mod fixed_point;
+pub mod groups;
 mod input;
 mod keyring;
 mod mask;

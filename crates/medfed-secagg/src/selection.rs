@@ -90,10 +90,9 @@ impl Gram {
     /// All inner products, row by row in ascending order of sites: `vectors().len()` squared of them.
     pub fn to_matrix(&self) -> Vec<f64> {
         let sites = self.vectors.len();
-        let square = self.scale * self.scale;
         let entry = |at: usize| {
             let (u, v) = (at / sites, at % sites);
-            self.values[place(u.min(v), u.max(v), sites)] as f64 / square
+            self.values[place(u.min(v), u.max(v), sites)] as f64 / self.scale / self.scale
         };
         (0..sites * sites).map(entry).collect()
     }

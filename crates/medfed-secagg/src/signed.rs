@@ -181,20 +181,21 @@ impl<B: Body> Broadcast<B> {
     /// The canonical bytes under the session's terms.
     pub fn encode(&self, context: &SessionContext) -> Vec<u8> {
         let mut out = vec![VERSION, B::KIND as u8 | MANY];
-        out.extend_from_slice(context.digest().as_bytes());
+        let digest = self.messages.first().map_or(context.digest(), |message| message.context);
+        out.extend_from_slice(digest.as_bytes());
         // At most 100 sites.
         out.push(self.messages.len() as u8);
         self.messages.iter().for_each(|message| message.write(&mut out));
         out
     }
 
-    /// Reads canonical bytes: at most one message for each site of the cohort, in ascending order.
+    /// Reads canonical bytes: one message or more, at most one for each site, in ascending order.
     pub fn decode(bytes: &[u8], context: &SessionContext) -> Result<Self, SecaggError> {
         let mut reader = Reader::new(bytes);
         let read = || -> Result<Self, Fault> {
             let digest = read_head(&mut reader, B::KIND as u8 | MANY)?;
             let count = usize::from(reader.u8()?);
-            if count > context.sites() {
+            if count == 0 || count > context.sites() {
                 return Err(Fault::Value);
             }
             let mut messages: Vec<Signed<B>> = Vec::with_capacity(count);

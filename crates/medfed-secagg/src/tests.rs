@@ -2,7 +2,8 @@
 
 mod attacks;
 mod dropouts;
-mod federation;
+pub(crate) mod federation;
+mod known_answers;
 mod selection;
 mod views;
 mod wire;

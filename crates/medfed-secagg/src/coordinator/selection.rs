@@ -125,6 +125,13 @@ impl CollectingProducts {
     }
 }
 
+#[cfg(test)]
+impl CollectingProducts {
+    pub(crate) fn messages_for_tests(self) -> impl Iterator<Item = Signed<Products>> {
+        self.messages.into_values()
+    }
+}
+
 /// Knows the inner products; whom to select is up to the aggregation rule.
 #[derive(Debug)]
 pub struct Selecting {

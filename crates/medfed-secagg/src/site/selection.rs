@@ -65,7 +65,18 @@ impl AwaitingDealings {
             let (expected, found) = ("updates that are not selected", "selected updates");
             return Err(SecaggError::OtherContribution { expected, found });
         }
-        let words = Zeroizing::new(Input::Update(update).quantise(&self.me.context)?);
+        let words = Input::Update(update).quantise(&self.me.context)?;
+        self.share_words(dealings, Zeroizing::new(words), participation, rng)
+    }
+
+    /// Masks and shares integers that were checked against the terms.
+    pub(crate) fn share_words(
+        self,
+        dealings: &Broadcast<Dealing>,
+        words: Zeroizing<Vec<u32>>,
+        participation: &mut Participation,
+        rng: &mut SecretRng,
+    ) -> Result<(AwaitingShares, Signed<MaskedInput>, Vec<VectorShare>), SecaggError> {
         let mut dealt = self.receive(dealings)?;
         participation.claim(&dealt.me.context)?;
         let mut key = [0; 32];

@@ -157,7 +157,9 @@ fn the_result_does_not_depend_on_the_number_of_threads() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let values = vectors(4, 70_000, [2; 32]);
         let federation = Federation::new(4, updates(70_000));
-        pool.install(|| federation.run(&Drops::default(), |i| Input::Update(&values[i])).unwrap().integers().to_vec())
+        pool.install(|| {
+            federation.run(&Drops::default(), |i| Input::Update(&values[i])).unwrap().integers().to_vec()
+        })
     };
     assert_eq!(run(1), run(3));
 }
@@ -170,10 +172,7 @@ fn terms_that_do_not_protect_are_refused() {
         change(&mut terms);
         SessionContext::new(terms, &roster).map(|_| ()).unwrap_err()
     };
-    assert_eq!(
-        check(&|it| it.threshold = 4),
-        SecaggError::Threshold { sites: 6, lowest: 5, found: 4 }
-    );
+    assert_eq!(check(&|it| it.threshold = 4), SecaggError::Threshold { sites: 6, lowest: 5, found: 4 });
     assert!(matches!(check(&|it| it.threshold = 7), SecaggError::Threshold { .. }));
     assert!(matches!(check(&|it| it.min_clients = 1), SecaggError::MinClients { .. }));
     assert!(matches!(check(&|it| it.min_clients = 7), SecaggError::MinClients { .. }));

@@ -14,37 +14,37 @@ use crate::*;
 
 /// Sites that are gone before they send the message of a round.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Drops {
-    pub(super) keys: Vec<usize>,
-    pub(super) dealing: Vec<usize>,
-    pub(super) input: Vec<usize>,
-    pub(super) consent: Vec<usize>,
-    pub(super) unmasking: Vec<usize>,
+pub(crate) struct Drops {
+    pub(crate) keys: Vec<usize>,
+    pub(crate) dealing: Vec<usize>,
+    pub(crate) input: Vec<usize>,
+    pub(crate) consent: Vec<usize>,
+    pub(crate) unmasking: Vec<usize>,
 }
 
-pub(super) struct Federation {
-    pub(super) roster: Roster,
-    pub(super) identities: Vec<Arc<Identity>>,
-    pub(super) context: SessionContext,
+pub(crate) struct Federation {
+    pub(crate) roster: Roster,
+    pub(crate) identities: Vec<Arc<Identity>>,
+    pub(crate) context: SessionContext,
     /// From which all randomness of the sites follows.
-    pub(super) key: SecretKey,
+    pub(crate) key: SecretKey,
 }
 
-pub(super) type States<S> = BTreeMap<SiteIndex, S>;
+pub(crate) type States<S> = BTreeMap<SiteIndex, S>;
 
-pub(super) fn name(i: usize) -> SiteId {
+pub(crate) fn name(i: usize) -> SiteId {
     SiteId::try_from(format!("site {i:03}")).unwrap()
 }
 
-pub(super) fn index(i: usize) -> SiteIndex {
+pub(crate) fn index(i: usize) -> SiteIndex {
     SiteIndex::new(i).unwrap()
 }
 
-pub(super) fn updates(parameters: usize) -> Contribution {
+pub(crate) fn updates(parameters: usize) -> Contribution {
     Contribution::Update { parameters, range: ClipRange::new(1.0).unwrap(), weighting: Weighting::Equal }
 }
 
-pub(super) fn terms(sites: usize, contribution: Contribution) -> SessionTerms {
+pub(crate) fn terms(sites: usize, contribution: Contribution) -> SessionTerms {
     SessionTerms {
         session: SessionId([7; 16]),
         round: RoundId(3),
@@ -59,11 +59,11 @@ pub(super) fn terms(sites: usize, contribution: Contribution) -> SessionTerms {
 }
 
 impl Federation {
-    pub(super) fn new(sites: usize, contribution: Contribution) -> Self {
+    pub(crate) fn new(sites: usize, contribution: Contribution) -> Self {
         Self::with(sites, terms(sites, contribution))
     }
 
-    pub(super) fn with(sites: usize, terms: SessionTerms) -> Self {
+    pub(crate) fn with(sites: usize, terms: SessionTerms) -> Self {
         let key = SecretKey::from_bytes([42; 32]);
         let identity = |i| Arc::new(Identity::new(name(i), &key.subkey("identity", &[i as u64])));
         let identities: Vec<_> = (0..sites).map(identity).collect();
@@ -73,15 +73,15 @@ impl Federation {
         Self { roster, identities, context, key }
     }
 
-    pub(super) fn rng(&self, i: usize) -> SecretRng {
+    pub(crate) fn rng(&self, i: usize) -> SecretRng {
         self.key.generator("site", &[i as u64])
     }
 
-    pub(super) fn through<B: Body>(&self, message: &Signed<B>) -> Signed<B> {
+    pub(crate) fn through<B: Body>(&self, message: &Signed<B>) -> Signed<B> {
         Signed::decode(&message.encode(), &self.context).unwrap()
     }
 
-    pub(super) fn broadcast<B: Body>(&self, messages: &Broadcast<B>) -> Broadcast<B> {
+    pub(crate) fn broadcast<B: Body>(&self, messages: &Broadcast<B>) -> Broadcast<B> {
         Broadcast::decode(&messages.encode(&self.context), &self.context).unwrap()
     }
 
@@ -90,7 +90,7 @@ impl Federation {
     }
 
     /// Round 0.
-    pub(super) fn keys(
+    pub(crate) fn keys(
         &self,
         gone: &[usize],
     ) -> Result<(States<AwaitingKeys>, CollectingDealings, Broadcast<Keys>), SecaggError> {
@@ -106,7 +106,7 @@ impl Federation {
     }
 
     /// Rounds 0 and 1.
-    pub(super) fn dealings(
+    pub(crate) fn dealings(
         &self,
         drops: &Drops,
     ) -> Result<(States<AwaitingDealings>, CollectingDealings), SecaggError> {
@@ -122,7 +122,7 @@ impl Federation {
     }
 
     /// Rounds 0 to 2.
-    pub(super) fn inputs<'a>(
+    pub(crate) fn inputs<'a>(
         &self,
         drops: &Drops,
         input: impl Fn(usize) -> Input<'a>,
@@ -132,8 +132,7 @@ impl Federation {
         let dealings = self.broadcast(&dealings);
         let mut sites = BTreeMap::new();
         for (site, state) in states.into_iter().filter(|(site, _)| !drops.input.contains(&site.get())) {
-            let (state, message) =
-                state.mask(&dealings, input(site.get()), &mut Participation::default())?;
+            let (state, message) = state.mask(&dealings, input(site.get()), &mut Participation::default())?;
             collecting.receive(self.through(&message))?;
             sites.insert(site, state);
         }
@@ -143,7 +142,7 @@ impl Federation {
     }
 
     /// Rounds 3 and 4.
-    pub(super) fn open(
+    pub(crate) fn open(
         &self,
         drops: &Drops,
         states: impl IntoIterator<Item = (SiteIndex, AwaitingAgreement, Signed<Consent>)>,
@@ -167,7 +166,7 @@ impl Federation {
     }
 
     /// A whole session.
-    pub(super) fn run<'a>(
+    pub(crate) fn run<'a>(
         &self,
         drops: &Drops,
         input: impl Fn(usize) -> Input<'a>,
