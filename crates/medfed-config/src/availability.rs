@@ -53,18 +53,12 @@ impl Sections {
 
     /// What is switched on and cannot be delivered; a run starts only when there is nothing.
     pub fn unavailable(&self) -> Vec<Unavailable> {
-        let checks: [(bool, &'static str, &str, &'static str); 4] = [
+        let checks: [(bool, &'static str, &str, &'static str); 3] = [
             (
                 self.secure_aggregation.enabled,
                 "secure_aggregation.enabled",
                 "secure aggregation is not available in this version; the coordinator would see every update",
                 "--set secure_aggregation.enabled=false",
-            ),
-            (
-                self.privacy_audit.enabled,
-                "privacy_audit.enabled",
-                "the privacy audit is not available in this version",
-                "--set privacy_audit.enabled=false",
             ),
             (
                 self.model.pretrained == Pretrained::Shipped(true),
@@ -92,7 +86,7 @@ pub(crate) fn idle(tree: &Tree) -> Vec<&'static str> {
     let sections = ["secure_aggregation", "robust_aggregation", "fairness", "privacy_audit", "orchestrator"];
     let is_idle = |section: &&str| match tree.find(&[*section]).map(|section| &section.value) {
         Some(Value::Map(entries)) => {
-            let has_effect = ["enabled", "hospital_demographics"];
+            let has_effect = ["enabled", "hospital_demographics", "audit_enabled"];
             entries.iter().any(|entry| !has_effect.contains(&entry.key.as_str()))
                 && !entries.iter().any(|entry| entry.key == "enabled")
         }

@@ -4,6 +4,7 @@ mod command;
 mod evaluation;
 mod failure;
 mod output;
+mod privacy_audit;
 mod run;
 
 use clap::Parser;

@@ -15,7 +15,7 @@ const SYNTHETIC_SIZE: u32 = 64;
 const TEST_FRACTION: f64 = 0.15;
 
 /// What is about to be read or drawn.
-pub(super) fn describe(config: &Config) -> String {
+pub(crate) fn describe(config: &Config) -> String {
     if config.data.is_synthetic() {
         "drawing synthetic chest radiographs".to_owned()
     } else {
@@ -78,7 +78,7 @@ fn protects_patients(config: &Config) -> bool {
 }
 
 /// SHA-256 of everything about the data that decides a run: pixels, labels, division.
-pub(super) fn fingerprint(dataset: &Dataset, sites: &Sites) -> [u8; 32] {
+pub(crate) fn fingerprint(dataset: &Dataset, sites: &Sites) -> [u8; 32] {
     let mut hash = Sha256::new_with_prefix(b"medfed data v1\0");
     let shape = dataset.shape();
     for number in [shape.channels, shape.height, shape.width, dataset.scans().len()] {

@@ -88,7 +88,7 @@ impl Display {
             let mut text = format!(
                 "  {:<widest$}  {} images to train, {} to validate, {} steps a round",
                 hospital.id.to_string(),
-                thousands(images.train.images().len() as u64),
+                thousands(images.announced_images()),
                 thousands(images.validation.len() as u64),
                 hospital.training.steps
             );

@@ -4,7 +4,7 @@ use crate::failure::{Failure, INTERRUPTED};
 use medfed_types::Cancel;
 
 /// Installs the handler, which tells people through `say` what is going on.
-pub(super) fn watch(say: impl Fn(&str) + Send + 'static) -> Result<Cancel, Failure> {
+pub(crate) fn watch(say: impl Fn(&str) + Send + 'static) -> Result<Cancel, Failure> {
     let cancel = Cancel::default();
     let flag = cancel.clone();
     ctrlc::set_handler(move || {

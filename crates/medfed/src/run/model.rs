@@ -53,8 +53,20 @@ pub(super) fn initial_parameters(
     setup: &Setup,
     display: &Display,
 ) -> Result<Vec<f32>, Failure> {
+    match pretrained(config, setup)? {
+        Some((parameters, report)) => {
+            display.say(&report);
+            Ok(parameters)
+        }
+        None => Ok(setup.initial_parameters()),
+    }
+}
+
+/// The parameters of the configured file, with what does not fit kept fresh, and what was done with it;
+/// nothing where no file is configured.
+pub(crate) fn pretrained(config: &Config, setup: &Setup) -> Result<Option<(Vec<f32>, String)>, Failure> {
+    let section::Pretrained::File(path) = &config.model.pretrained else { return Ok(None) };
     let fresh = setup.initial_parameters();
-    let section::Pretrained::File(path) = &config.model.pretrained else { return Ok(fresh) };
     let weights_failure = |error: CheckpointError| {
         Failure::user(anyhow::Error::new(error).context(format!("{} cannot be used", path.display()))).hint(
             "model.pretrained takes a safetensors or .pth file with torchvision's names; docs/configuration.md says which",
@@ -63,8 +75,7 @@ pub(super) fn initial_parameters(
     let weights = read_weights(path).map_err(weights_failure)?;
     let network = setup.network();
     let (parameters, report) = adapt(weights, &network.target(), fresh).map_err(weights_failure)?;
-    display.say(&format!("{}: {report}", path.display()));
-    Ok(parameters)
+    Ok(Some((parameters, format!("{}: {report}", path.display()))))
 }
 
 /// What is said about a model of this run; with privacy, ε is what `spent` says.

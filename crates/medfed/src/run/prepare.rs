@@ -187,7 +187,7 @@ impl Prepared {
             RunStatus::Completed => medfed_store::RunStatus::Completed,
             RunStatus::BudgetExhausted => medfed_store::RunStatus::BudgetExhausted,
             RunStatus::Interrupted => medfed_store::RunStatus::Interrupted,
-            RunStatus::Aborted => medfed_store::RunStatus::Failed,
+            RunStatus::Aborted | RunStatus::Halted => medfed_store::RunStatus::Failed,
         };
         store.finish_run(&self.id, status, Timestamp::now(), &results.summary).map_err(store_failure)
     }
@@ -240,7 +240,7 @@ pub(super) fn shell_word(path: &Path) -> String {
 }
 
 /// Lower-case hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut digits, byte| {
         // Writing to a string cannot fail.
         let _ = write!(digits, "{byte:02x}");
