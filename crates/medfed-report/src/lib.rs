@@ -24,3 +24,4 @@ pub use document::{Block, Document, Section, Tone};
 pub use error::ReportError;
 pub use png::png;
 pub use record::RunRecord;
+pub use report::Part;

@@ -25,7 +25,42 @@ const PLACES: [&str; 2] = ["output", "dashboard"];
 /// What a section says about something that a run did not measure.
 const NOT_MEASURED: &str = "Not measured in this run.";
 
+/// A section of the report, for whoever shows sections one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// For hospital leadership, in plain words.
+    Summary,
+    /// How good the model is.
+    Performance,
+    /// Whether it serves everybody alike.
+    Fairness,
+    /// What protects the patients, and what was spent of it.
+    Privacy,
+    /// What was wrong with updates.
+    Security,
+    /// What was trained on.
+    Data,
+    /// What cannot be concluded.
+    Limits,
+    /// Rounds and configuration.
+    Appendix,
+}
+
 impl RunRecord {
+    /// One section of the report.
+    pub fn section(&self, part: Part) -> Section {
+        match part {
+            Part::Summary => summary::section(self),
+            Part::Performance => performance::section(self),
+            Part::Fairness => fairness::section(self),
+            Part::Privacy => privacy::section(self),
+            Part::Security => security::section(self),
+            Part::Data => data::section(self),
+            Part::Limits => limits::section(self),
+            Part::Appendix => self.appendix(),
+        }
+    }
+
     /// The whole report.
     pub fn report(&self) -> Document {
         let name = if self.run.name.is_empty() { self.run.id.as_str() } else { self.run.name.as_str() };
@@ -35,16 +70,18 @@ impl RunRecord {
                 "Federated training of a diagnostic imaging model. Every number comes from the run's store."
                     .to_owned(),
             facts: self.facts(),
-            sections: vec![
-                summary::section(self),
-                performance::section(self),
-                fairness::section(self),
-                privacy::section(self),
-                security::section(self),
-                data::section(self),
-                limits::section(self),
-                self.appendix(),
-            ],
+            sections: [
+                Part::Summary,
+                Part::Performance,
+                Part::Fairness,
+                Part::Privacy,
+                Part::Security,
+                Part::Data,
+                Part::Limits,
+                Part::Appendix,
+            ]
+            .map(|part| self.section(part))
+            .to_vec(),
         }
     }
 
