@@ -4,13 +4,17 @@ use crate::bootstrap::{Clusters, Resampling, percentile_interval};
 use crate::curve::{
     CalibrationBin, PrPoint, RocPoint, average_precision, calibration_curve, pr_curve, roc_curve,
 };
+use crate::interval::effective_wilson;
 use crate::predictions::most_likely;
 use crate::{EvalError, Interval, Performance, Predictions, calibration, weighted_mean};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
-/// 95 % percentile intervals by resampling patients within the class of their first image. Null where a
-/// metric is not defined, or was not in more than one replicate in ten. The loss and the Brier score of more
-/// than two classes may exceed 1.
+/// 95 % intervals. Proportions (the accuracy; with two classes also sensitivity, specificity and precision)
+/// have Wilson's interval at the effective number of images, the AUC of images that are all of different
+/// patients has DeLong's; everything else has percentile intervals by resampling patients within the class
+/// of their first image. Null where a metric is not defined, or was not in more than one replicate in ten.
+/// The loss and the Brier score of more than two classes may exceed 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PerformanceIntervals {
     /// Of [`Performance::accuracy`].
@@ -121,7 +125,7 @@ impl PerformanceIntervals {
             Some(Interval { estimate, lower: lower.min(estimate), upper: upper.max(estimate) })
         });
         let mut next = || intervals.next().flatten();
-        Self {
+        let resampled = Self {
             accuracy: next(),
             auc: next(),
             average_precision: next(),
@@ -133,6 +137,20 @@ impl PerformanceIntervals {
             log_loss: next(),
             brier: next(),
             calibration_error: next(),
+        };
+        let alone = clusters.strata().iter().flatten().all(|images| images.len() == 1);
+        let delong = || Performance::of(predictions).auc;
+        let share = |part: &dyn Fn(u32, u32) -> Option<bool>| sorted.proportion(patients, part);
+        let of_class = |part: &dyn Fn(u32, u32) -> Option<bool>, otherwise: Option<Interval>| {
+            if sorted.classes == 2 { share(part) } else { otherwise }
+        };
+        Self {
+            accuracy: share(&|label, predicted| Some(label == predicted)),
+            auc: if alone { delong() } else { resampled.auc },
+            sensitivity: of_class(&|label, p| (label == 1).then_some(p == 1), resampled.sensitivity),
+            specificity: of_class(&|label, p| (label == 0).then_some(p == 0), resampled.specificity),
+            precision: of_class(&|label, p| (p == 1).then_some(label == 1), resampled.precision),
+            ..resampled
         }
     }
 }
@@ -174,6 +192,20 @@ impl<'a> Sorted<'a> {
             confidence: predictions.rows().map(calibration::confidence).collect(),
             order: used.map(order).collect(),
         }
+    }
+
+    /// The share of the images for which `part(label, predicted)` is something that are `true`.
+    fn proportion(&self, patients: &[u32], part: &dyn Fn(u32, u32) -> Option<bool>) -> Option<Interval> {
+        let mut by_patient: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+        for (image, patient) in patients.iter().enumerate() {
+            if let Some(hit) = part(self.labels[image], self.predicted[image] as u32) {
+                let sum = by_patient.entry(*patient).or_default();
+                *sum = (sum.0 + u64::from(hit), sum.1 + 1);
+            }
+        }
+        let (hits, images) = by_patient.values().fold((0, 0), |sum, (h, n)| (sum.0 + h, sum.1 + n));
+        let clusters: Vec<(u64, u64)> = by_patient.into_values().collect();
+        (images > 0).then(|| effective_wilson(hits, images, &clusters))
     }
 
     /// All metrics where image i counts `weights[i]` times, in the order of [`PerformanceIntervals`].
@@ -293,9 +325,14 @@ mod tests {
             auc.upper - auc.lower
         };
         assert!(width(&together) > 1.5 * width(&alone));
-        // DeLong's interval treats images as independent.
-        let delong = alone.performance.auc.unwrap();
-        assert!((width(&alone) / (delong.upper - delong.lower) - 1.0).abs() < 0.15);
+        assert_eq!(alone.intervals.auc, alone.performance.auc);
+        assert_eq!(alone.intervals.accuracy.unwrap(), alone.performance.accuracy);
+        let accuracy = together.intervals.accuracy.unwrap();
+        assert!(accuracy.lower < alone.performance.accuracy.lower && accuracy.upper > accuracy.estimate);
+        // Resampling images gives about DeLong's interval.
+        let clusters: Vec<u32> = (0..120).map(|i| if i < 2 { 0 } else { i }).collect();
+        let nearly = width(&details(&clusters));
+        assert!((nearly / width(&alone) - 1.0).abs() < 0.15, "{nearly}");
         assert_eq!(together.curves.len(), 1);
         let again = details(&(0..120).map(|i| i / 4).collect::<Vec<u32>>());
         assert_eq!(again, together);

@@ -28,6 +28,9 @@ pub(crate) fn wilson(successes: u64, total: u64) -> Interval {
 pub(crate) fn effective_wilson(successes: u64, total: u64, clusters: &[(u64, u64)]) -> Interval {
     let (n, patients) = (total as f64, clusters.len() as f64);
     let p = successes as f64 / n;
+    if clusters.len() as u64 == total {
+        return wilson(successes, total);
+    }
     if successes == 0 || successes == total || clusters.len() < 2 {
         return score_interval(p, patients.min(n));
     }

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Evaluation {
-    /// Measurements to report. All are computed and stored in any case.
+    /// Measurements on the test images that are shown at the end of a run. All are computed and stored in
+    /// any case.
     #[schemars(length(min = 1))]
     pub metrics: Vec<Metric>,
     /// Rounds from one evaluation to the next; the last round is always evaluated.
@@ -43,6 +44,18 @@ pub enum Metric {
     Recall,
     /// Harmonic mean of precision and recall.
     F1,
+    /// Share of the negative images that are left alone.
+    Specificity,
+    /// Mean over the classes of their recall.
+    BalancedAccuracy,
+    /// Area under the curve of precision over recall.
+    AveragePrecision,
+    /// Mean negative logarithm of the true class's probability.
+    LogLoss,
+    /// Mean squared error of the probabilities.
+    Brier,
+    /// Expected calibration error.
+    CalibrationError,
 }
 
 /// The web pages.

@@ -114,8 +114,20 @@ impl AttributeFairness {
         Ok(compared.finish(
             |group, rate| sample.rate(&compared, group, rate),
             |group| sample.auc(predictions, group, least),
-            |measure, _| (intervals[measure as usize], chance[measure as usize]),
+            |measure, spread| {
+                // Rates of 0 or 1 stay what they are in every replicate; their counts know better.
+                let resampled = intervals[measure as usize].filter(|[lower, upper]| lower < upper);
+                let interval = resampled.or_else(|| interval_from_counts(measure, spread, &compared.counts));
+                (interval, chance[measure as usize])
+            },
         ))
+    }
+
+    /// Whether every group that is compared is predicted to be of one class throughout, and all of the same.
+    pub(crate) fn is_constant(&self) -> bool {
+        let rates = self.groups.iter().filter_map(|group| group.rates.as_ref()?.selection_rate);
+        let mut values = rates.map(|rate| rate.estimate);
+        values.next().is_some_and(|first| [0.0, 1.0].contains(&first) && values.all(|rate| rate == first))
     }
 
     /// Every measure with the name of its field.

@@ -196,6 +196,8 @@ pub struct FairnessReport {
     pub fairness_score: Option<f64>,
     /// Whether there is no violation. Null where nothing is defined.
     pub is_fair: Option<bool>,
+    /// Whether the model predicts one class for everyone. Then equal rates say nothing about it.
+    pub is_constant: bool,
     /// Hospitals against each other; null where the images are of no particular hospital.
     pub hospital_fairness: Option<HospitalFairness>,
     /// Groups of patients against each other.
@@ -249,7 +251,10 @@ impl FairnessReport {
             judged.impact(attribute, found.disparate_impact.as_ref(), thresholds);
         }
         let Judged { scores, violations } = judged;
+        let mut known = attributes.iter().filter(|found| !found.groups.is_empty()).peekable();
+        let is_constant = known.peek().is_some() && known.all(AttributeFairness::is_constant);
         Self {
+            is_constant,
             fairness_score: (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64),
             is_fair: (!scores.is_empty()).then_some(violations.is_empty()),
             hospital_fairness,

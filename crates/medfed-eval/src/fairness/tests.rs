@@ -295,6 +295,25 @@ fn hospitals_that_hold_back_are_counted() {
 }
 
 #[test]
+fn a_model_that_says_one_thing_only_is_named() {
+    let labels: Vec<u32> = (0..40).map(|i| i % 2).collect();
+    let groups: Vec<&str> = (0..40).map(|i| if i % 4 < 2 { "F" } else { "M" }).collect();
+    let report = |predicted: &[u32]| {
+        let predictions = certain(predicted, &labels, 2);
+        let found =
+            AttributeFairness::from_predictions(&predictions, &partition(&groups), &alone(40), 5, few());
+        FairnessReport::of(&[], false, vec![found.unwrap()], &THRESHOLDS, 5)
+    };
+    let constant = report(&[0; 40]);
+    assert!(constant.is_constant && constant.is_fair == Some(true));
+    // No replicate differs, and still nobody knows the difference to be nothing.
+    let [lower, upper] =
+        constant.demographic_fairness[0].equalized_odds_difference.as_ref().unwrap().interval.unwrap();
+    assert!(lower < -0.1 && upper > 0.1);
+    assert!(!report(&labels).is_constant);
+}
+
+#[test]
 fn rates_of_few_images_are_not_compared() {
     // Twenty women, ten of them ill; twenty men, two of them ill. Every ill man is missed.
     let labels: Vec<u32> = (0..40).map(|i| u32::from(if i < 20 { i % 2 == 0 } else { i < 22 })).collect();

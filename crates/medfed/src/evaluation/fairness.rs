@@ -252,6 +252,11 @@ fn verdict(report: &FairnessReport, images: &str) -> Vec<String> {
             (Some(false), found) => format!("  {found} thresholds are passed:"),
         },
     ];
+    if report.is_constant {
+        lines.push(
+            "  The model predicts one class for everyone: equal rates say nothing about it.".to_owned(),
+        );
+    }
     for violation in &report.violations {
         let sure = if violation.confirmed { "; so is the whole interval" } else { "" };
         lines.push(format!("  ! {violation}{sure}"));

@@ -1,7 +1,45 @@
 //! A model's performance as text.
 
 use super::{number, row};
-use medfed_eval::{Details, Interval, OperatingPoint};
+use medfed_config::section::Metric;
+use medfed_eval::{Details, Interval, OperatingPoint, Performance, PerformanceIntervals};
+
+/// Takes one metric's interval.
+type Choose = fn(&PerformanceIntervals) -> Option<Interval>;
+
+/// The chosen metrics, each with its value in words; `details` give the intervals.
+pub(crate) fn chosen(
+    metrics: &[Metric],
+    found: &Performance,
+    details: Option<&Details>,
+) -> Vec<(&'static str, String)> {
+    let of = |metric: &Metric| -> (&'static str, Option<f64>, Choose) {
+        match metric {
+            Metric::AucRoc => ("AUC", found.auc.map(|auc| auc.estimate), |i| i.auc),
+            Metric::Accuracy => ("accuracy", Some(found.accuracy.estimate), |i| i.accuracy),
+            Metric::Precision => ("precision", found.precision, |i| i.precision),
+            Metric::Recall => ("recall", found.sensitivity, |i| i.sensitivity),
+            Metric::F1 => ("F1", found.f1, |i| i.f1),
+            Metric::Specificity => ("specificity", found.specificity, |i| i.specificity),
+            Metric::BalancedAccuracy => {
+                ("balanced accuracy", Some(found.balanced_accuracy), |i| i.balanced_accuracy)
+            }
+            Metric::AveragePrecision => {
+                ("average precision", found.average_precision, |i| i.average_precision)
+            }
+            Metric::LogLoss => ("log loss", Some(found.log_loss), |i| i.log_loss),
+            Metric::Brier => ("Brier score", Some(found.brier), |i| i.brier),
+            Metric::CalibrationError => {
+                ("calibration error", Some(found.calibration_error), |i| i.calibration_error)
+            }
+        }
+    };
+    let words = |(name, value, choose): (&'static str, Option<f64>, Choose)| {
+        let interval = details.and_then(|details| choose(&details.intervals));
+        (name, in_words(value, interval))
+    };
+    metrics.iter().map(of).map(words).collect()
+}
 
 /// Everything about the model's predictions, with intervals over patients.
 pub(crate) fn lines(details: &Details, classes: &[String]) -> Vec<String> {
@@ -60,8 +98,15 @@ pub(crate) fn operating_point(point: &OperatingPoint, wanted: f64, chosen_on: &s
 }
 
 fn interval(value: Option<Interval>) -> String {
-    value.map_or_else(
-        || "not defined".to_owned(),
-        |value| format!("{:.3}  (95 % interval {:.3} to {:.3})", value.estimate, value.lower, value.upper),
-    )
+    in_words(value.map(|value| value.estimate), value)
+}
+
+fn in_words(value: Option<f64>, interval: Option<Interval>) -> String {
+    match (value, interval) {
+        (None, _) => "not defined by these images".to_owned(),
+        (Some(value), None) => format!("{value:.3}"),
+        (Some(value), Some(Interval { lower, upper, .. })) => {
+            format!("{value:.3}  (95 % interval {lower:.3} to {upper:.3})")
+        }
+    }
 }

@@ -103,7 +103,7 @@ pub(crate) fn fairness(report: &FairnessReport, images: &str) -> Plots {
         };
         let bars = hospitals.hospitals.iter().map(|hospital| Bar {
             name: hospital.hospital.to_string(),
-            value: Some(hospital.accuracy),
+            value: Some(rounded(hospital.accuracy)),
             interval: interval(hospital.hospital.as_str()).map(|accuracy| (accuracy.lower, accuracy.upper)),
             note: Some(if hospital.compared {
                 format!("n = {}", hospital.images)
@@ -128,8 +128,8 @@ pub(crate) fn fairness(report: &FairnessReport, images: &str) -> Plots {
     let parity = report.demographic_fairness.iter().filter_map(|attribute| {
         let found = attribute.equalized_odds_difference.as_ref()?;
         Some(Bar {
-            name: attribute.attribute.clone(),
-            value: Some(found.value),
+            name: attribute.attribute.replace('_', " "),
+            value: Some(rounded(found.value)),
             // The interval of the absolute difference: below 0 the groups change places.
             interval: found.interval.map(|[lower, upper]| (lower.max(0.0), upper)),
             note: found.chance.map(|chance| format!("by chance {chance:.2}")),
@@ -165,7 +165,7 @@ fn rates(attribute: &AttributeFairness, images: &str) -> BarChart {
             let rate = group.rates.as_ref().and_then(read);
             Bar {
                 name: format!("{kind}, {}", group.group),
-                value: rate.map(|rate| rate.estimate),
+                value: rate.map(|rate| rounded(rate.estimate)),
                 interval: rate.map(|rate| (rate.lower, rate.upper)),
                 note: group.rates.is_none().then(|| "too small".to_owned()),
                 alert: false,
@@ -184,6 +184,11 @@ fn bar_chart(title: String, bar_title: &str, axis: &str, bars: Vec<Bar>) -> BarC
         bars,
         thresholds: Vec::new(),
     }
+}
+
+/// To the three decimals that are printed beside a bar.
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
 }
 
 /// Letters, digits, `-` and `_` of a column's name.
