@@ -35,7 +35,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
     /// Rounds of each run
-    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rounds: u32,
     /// Seeds; the table shows their mean
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1")]
@@ -64,32 +64,19 @@ pub(super) struct Args {
 }
 
 /// What all runs have in common.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Shape {
     rounds: u32,
-    channels: [u32; 3],
-    batch_size: u32,
-    local_epochs: u32,
-    learning_rate: f64,
 }
 
-/// A small network, so that the whole comparison takes less than an hour on two cores.
-const CHANNELS: [u32; 3] = [16, 32, 32];
-
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let shape = Shape {
-        rounds: args.rounds,
-        channels: CHANNELS,
-        batch_size: 32,
-        local_epochs: 1,
-        learning_rate: 0.05,
-    };
+    let shape = Shape { rounds: args.rounds };
     let cells = args.cells();
     let mut done = read_results(&args.results)?;
     let dataset = Arc::new(Dataset::load(&args.data, &LoadOptions::default()).map_err(data_failure)?);
     let mut open = Vec::new();
     for cell in &cells {
-        let hash = cell.config(&args.data, &shape)?.hash();
+        let hash = cell.config(&args.data, shape)?.hash();
         if !done.iter().any(|record| record.is_of(cell, &hash)) {
             open.push(*cell);
         }
@@ -102,17 +89,19 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             args.results.display()
         ));
     }
-    done.extend(args.measure_all(&open, &dataset, &shape)?);
+    done.extend(args.measure_all(&open, &dataset, shape)?);
     let mut records = Vec::new();
     for cell in &cells {
-        let hash = cell.config(&args.data, &shape)?.hash();
+        let hash = cell.config(&args.data, shape)?.hash();
         records.extend(done.iter().rfind(|record| record.is_of(cell, &hash)).cloned());
     }
-    let part = document::part(&records, &cells, &shape);
+    let part = document::part(&records, &cells, shape);
     let Some(out) = &args.out else { return output::print(&part) };
     for (name, chart) in document::heat_maps(&records, &cells) {
         std::fs::create_dir_all(&args.images).map_err(|error| unwritable(&args.images, error))?;
         replace_file(&args.images.join(format!("{name}.svg")), chart.svg().as_bytes())?;
+        let picture = medfed_report::png(&chart).map_err(Failure::internal)?;
+        replace_file(&args.images.join(format!("{name}.png")), &picture)?;
     }
     let old = if out.is_file() {
         std::fs::read_to_string(out).map_err(|error| unwritable(out, error))?
@@ -146,7 +135,7 @@ impl Args {
         &self,
         cells: &[Cell],
         dataset: &Arc<Dataset>,
-        shape: &Shape,
+        shape: Shape,
     ) -> Result<Vec<Record>, Failure> {
         if cells.is_empty() {
             return Ok(Vec::new());

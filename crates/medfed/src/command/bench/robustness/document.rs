@@ -1,7 +1,7 @@
 //! The results as a document: a table and a heat map for each setting, the detector, what was missed.
 
 use super::Shape;
-use super::grid::{ATTACKERS, Cell, RULES, Rule, SETTINGS, Setting, attacks};
+use super::grid::{ATTACKERS, CHANNELS, Cell, RULES, Rule, SETTINGS, Setting, attacks};
 use super::measure::Record;
 use medfed_chart::{Chart, HeatMap, Width};
 use medfed_config::section::SimulatedAttack;
@@ -132,17 +132,19 @@ fn ended_well(record: &Record) -> bool {
 }
 
 /// What goes between the marks.
-pub(super) fn part(records: &[Record], cells: &[Cell], shape: &Shape) -> String {
+pub(super) fn part(records: &[Record], cells: &[Cell], shape: Shape) -> String {
     let mut seeds: Vec<String> = cells.iter().map(|cell| cell.seed.to_string()).collect();
     seeds.dedup();
+    let [open, private] = [false, true].map(|private| Setting { skewed: false, private }.training());
     let mut out = format!("{BEGIN}\n\n");
     let _ = writeln!(
         out,
-        "PneumoniaMNIST (28 × 28 pixels), {ATTACKERS} attackers among 10 hospitals (11 where it says so), `simple_cnn` with {:?} channels, {} rounds of one epoch in batches of {}, learning rate {} with a cosine schedule, seed {}. With privacy: ε = 8 at δ = 1e-5 for every image of every hospital, noise calibrated. The value is the AUC on the 624 test images after the last round{}. **Bold**: the rule's worst case. †: the rule claims to withstand the attack, and the AUC is more than {MARGIN} below its value without an attack. ×: the run stopped before its last round. In parentheses: part of the pneumonias that the backdoor's trigger turns into \"normal\".",
-        shape.channels,
+        "PneumoniaMNIST (28 × 28 pixels), {ATTACKERS} attackers among 10 hospitals (11 where it says so), `simple_cnn` with {CHANNELS:?} channels, {} rounds of one epoch with a cosine schedule, in batches of {} at a learning rate of {} ({} at {} with privacy), seed {}. With privacy: ε = 8 at δ = 1e-5 for every image of every hospital, noise calibrated. The value is the AUC on the 624 test images after the last round{}. **Bold**: the rule's worst case. †: the rule claims to withstand the attack, and the AUC is more than {MARGIN} below its value without an attack. ×: the run stopped before its last round. In parentheses: part of the pneumonias that the backdoor's trigger turns into \"normal\".",
         shape.rounds,
-        shape.batch_size,
-        shape.learning_rate,
+        open.0,
+        open.1,
+        private.0,
+        private.1,
         seeds.join(", "),
         if seeds.len() > 1 { ", mean over the seeds" } else { "" },
     );
@@ -159,7 +161,11 @@ pub(super) fn part(records: &[Record], cells: &[Cell], shape: &Shape) -> String 
     }
     out += &detector(records, cells);
     if let Some(cell) = cells.iter().find(|cell| cell.attack != SimulatedAttack::None) {
-        let _ = write!(out, "\nOne run of the table, by itself:\n\n```sh\n{}\n```\n", cell.command(shape));
+        let _ = write!(
+            out,
+            "\nOne run of the table, by itself:\n\n```sh\necho '{{}}' > defaults.yaml\n{}\n```\n",
+            cell.command(shape)
+        );
     }
     let _ = write!(out, "\n{END}\n");
     out

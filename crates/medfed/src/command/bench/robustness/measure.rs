@@ -60,7 +60,7 @@ pub(super) fn measure(
     cell: &Cell,
     dataset: &Arc<Dataset>,
     path: &Path,
-    shape: &Shape,
+    shape: Shape,
 ) -> Result<Record, Failure> {
     let started = Instant::now();
     let seed = Seed(cell.seed);
