@@ -5,7 +5,7 @@
 //! and an iteration is one pass over the updates.
 
 use crate::geometric_median::lower_median;
-use crate::rows::{Rows, squared_distance};
+use crate::rows::{Rows, add_squared_distance};
 
 /// The weights of the updates, and the weight of the start, after `iterations` iterations. Without a `start`
 /// it is the origin.
@@ -37,22 +37,23 @@ pub(crate) fn weights(
 fn distances(rows: &Rows<'_>, weights: &[f64], start: Option<&[f32]>, of_start: f64) -> Vec<f64> {
     let sums = rows.fold_columns(
         rows.len(),
+        1,
         #[inline(always)]
-        |first, tile, sums| {
-            let width = tile.len() / weights.len();
-            let mut centre = vec![0f64; width];
+        |tile, spare, sums| {
+            let centre = &mut spare[..tile.width];
+            centre.fill(0.0);
             if let Some(start) = start {
-                for (centre, value) in centre.iter_mut().zip(&start[first..first + width]) {
+                for (centre, value) in centre.iter_mut().zip(tile.of(start)) {
                     *centre = of_start * f64::from(*value);
                 }
             }
-            for (row, weight) in tile.chunks_exact(width).zip(weights) {
+            for (row, weight) in tile.rows().zip(weights) {
                 for (centre, value) in centre.iter_mut().zip(row) {
                     *centre += weight * value;
                 }
             }
-            for (sum, row) in sums.iter_mut().zip(tile.chunks_exact(width)) {
-                *sum += squared_distance(row, &centre);
+            for (sum, row) in sums.iter_mut().zip(tile.rows()) {
+                add_squared_distance(sum, row, centre);
             }
         },
     );

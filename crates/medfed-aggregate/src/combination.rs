@@ -1,7 +1,6 @@
 //! Σ wᵢ xᵢ.
 
-use crate::rows::chunk;
-use pulp::Arch;
+use crate::rows::{chunk, vectorised};
 use rayon::prelude::*;
 
 /// Columns whose sums stay in the first-level cache while the rows stream past.
@@ -15,7 +14,7 @@ pub(crate) fn combination(rows: &[&[f32]], weights: &[f64], columns: usize) -> V
     let mut out = vec![0f32; columns];
     let chunk = chunk(columns);
     out.par_chunks_mut(chunk).enumerate().for_each(|(task, out)| {
-        Arch::new().dispatch(
+        vectorised(
             #[inline(always)]
             || {
                 for (piece, out) in out.chunks_mut(TILE).enumerate() {

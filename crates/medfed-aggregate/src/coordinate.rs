@@ -2,20 +2,20 @@
 //! "Byzantine-robust distributed learning: towards optimal statistical rates", ICML 2018, definitions 1 and
 //! 2), and the second step of Bulyan.
 
-use crate::rows::Rows;
+use crate::rows::{LANES, Lanes, Rows, Tile};
 use crate::sorting_network::SortingNetwork;
 
 /// The median of every coordinate; for even n the mean of the two values in the middle.
 pub(crate) fn median(rows: &Rows<'_>) -> Vec<f32> {
     let network = median_network(rows.len());
+    let (low, high) = middle(rows.len());
     rows.map_columns(
         #[inline(always)]
-        |tile, out| {
-            network.sort(tile, out.len());
-            let (low, high) = middle(rows.len());
-            let (low, high) = (&tile[low * out.len()..], &tile[high * out.len()..]);
-            for ((out, low), high) in out.iter_mut().zip(low).zip(high) {
-                *out = mean_of_two(*low, *high);
+        |mut tile, out| {
+            network.sort(&mut tile);
+            for ((out, low), high) in out.iter_mut().zip(tile.row(low)).zip(tile.row(high)) {
+                // In single precision the sum may overflow.
+                *out = (0.5 * (f64::from(*low) + f64::from(*high))) as f32;
             }
         },
     )
@@ -32,44 +32,26 @@ pub(crate) fn middle(rows: usize) -> (usize, usize) {
     ((rows - 1) / 2, rows / 2)
 }
 
-#[inline(always)]
-pub(crate) fn mean_of_two(a: f32, b: f32) -> f32 {
-    // In single precision the sum may overflow.
-    (0.5 * (f64::from(a) + f64::from(b))) as f32
-}
-
 /// The mean of every coordinate without its `trimmed` smallest and largest values; 2 · `trimmed` < n.
 pub(crate) fn trimmed_mean(rows: &Rows<'_>, trimmed: usize) -> Vec<f32> {
     let kept = trimmed..rows.len() - trimmed;
     let network = SortingNetwork::new(rows.len(), kept.clone());
-    let count = kept.len() as f64;
     rows.map_columns(
         #[inline(always)]
-        |tile, out| {
-            network.sort(tile, out.len());
-            mean_of_rows(&tile[kept.start * out.len()..kept.end * out.len()], count, out);
+        |mut tile, out| {
+            network.sort(&mut tile);
+            for (block, out) in out.chunks_mut(LANES).enumerate() {
+                let mut sums = [0f64; LANES];
+                for rank in kept.clone() {
+                    let values = lanes(&tile, rank, block);
+                    for lane in 0..LANES {
+                        sums[lane] += f64::from(values[lane]);
+                    }
+                }
+                write_means(&sums, kept.len(), out);
+            }
         },
     )
-}
-
-/// Columns whose sums a loop keeps in registers.
-const BLOCK: usize = 16;
-
-#[inline(always)]
-fn mean_of_rows(rows: &[f32], count: f64, out: &mut [f32]) {
-    let width = out.len();
-    for (start, out) in out.chunks_mut(BLOCK).enumerate() {
-        let start = start * BLOCK;
-        let mut sums = [0f64; BLOCK];
-        for row in rows.chunks_exact(width) {
-            for (sum, value) in sums.iter_mut().zip(&row[start..start + out.len()]) {
-                *sum += f64::from(*value);
-            }
-        }
-        for (out, sum) in out.iter_mut().zip(&sums) {
-            *out = (sum / count) as f32;
-        }
-    }
 }
 
 /// Step 2 of Bulyan: for every coordinate of the θ = n−2f selected rows the mean of the β = θ−2f values
@@ -81,23 +63,53 @@ pub(crate) fn mean_around_median(rows: &Rows<'_>, byzantine: usize) -> Vec<f32> 
     let network = SortingNetwork::new(theta, 0..theta);
     rows.map_columns(
         #[inline(always)]
-        |tile, out| {
-            let width = out.len();
-            network.sort(tile, width);
+        |mut tile, out| {
+            network.sort(&mut tile);
             // Sorted, the β nearest values are a run x[s], …, x[s+β−1]. The run moves up past x[s] where
-            // x[s+β] is nearer to the median; that can only be so for the lowest s.
-            for (c, out) in out.iter_mut().enumerate() {
-                let x = |rank: usize| f64::from(tile[rank * width + c]);
-                let median = 0.5 * (x(low) + x(high));
-                let passed = |s: usize| median - x(s) > x(s + beta) - median;
-                let mut sum = 0.0;
-                for rank in 0..theta {
-                    let below = rank < spare && passed(rank);
-                    let above = rank >= beta && !passed(rank - beta);
-                    sum += if below || above { 0.0 } else { x(rank) };
+            // x[s+β] is nearer to the median, which can only be so for the lowest s.
+            for (block, out) in out.chunks_mut(LANES).enumerate() {
+                let (low, high) = (lanes(&tile, low, block), lanes(&tile, high, block));
+                let mut median = [0f64; LANES];
+                for lane in 0..LANES {
+                    median[lane] = 0.5 * (f64::from(low[lane]) + f64::from(high[lane]));
                 }
-                *out = (sum / beta as f64) as f32;
+                let mut sums = [0f64; LANES];
+                for rank in 0..theta {
+                    let mut values = lanes(&tile, rank, block).map(f64::from);
+                    if rank < spare {
+                        let above = lanes(&tile, rank + beta, block);
+                        for lane in 0..LANES {
+                            let passed = median[lane] - values[lane] > f64::from(above[lane]) - median[lane];
+                            values[lane] = if passed { 0.0 } else { values[lane] };
+                        }
+                    }
+                    if rank >= beta {
+                        let below = lanes(&tile, rank - beta, block);
+                        for lane in 0..LANES {
+                            let here = f64::from(lanes(&tile, rank, block)[lane]);
+                            let reached = median[lane] - f64::from(below[lane]) > here - median[lane];
+                            values[lane] = if reached { values[lane] } else { 0.0 };
+                        }
+                    }
+                    for lane in 0..LANES {
+                        sums[lane] += values[lane];
+                    }
+                }
+                write_means(&sums, beta, out);
             }
         },
     )
+}
+
+/// A block of a row of a tile.
+#[inline(always)]
+fn lanes<'t>(tile: &'t Tile<'_, f32>, row: usize, block: usize) -> &'t [f32; LANES] {
+    &tile.row(row).as_chunks::<LANES>().0[block]
+}
+
+#[inline(always)]
+fn write_means(sums: &Lanes, count: usize, out: &mut [f32]) {
+    for (out, sum) in out.iter_mut().zip(sums) {
+        *out = (sum / count as f64) as f32;
+    }
 }

@@ -8,9 +8,8 @@
 //! so here the weights are divided by their sum.
 
 use crate::distances::{Gram, add_products};
-use crate::rows::{Rows, chunk};
+use crate::rows::{Rows, chunk, vectorised};
 use medfed_types::SiteId;
-use pulp::Arch;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -57,17 +56,16 @@ pub(crate) fn shares(rows: &Rows<'_>, histories: &[Option<&[f32]>]) -> Option<Ve
     let n = rows.len();
     let sums = rows.fold_columns(
         n * (n + 1) / 2,
+        0,
         #[inline(always)]
-        |start, tile, sums| {
-            let width = tile.len() / n;
-            for (row, history) in tile.chunks_exact_mut(width).zip(histories) {
-                if let Some(history) = history {
-                    for (value, past) in row.iter_mut().zip(&history[start..start + width]) {
-                        *value = f64::from(longer(*past, *value as f32));
-                    }
+        |tile, _, sums| {
+            for (i, history) in histories.iter().enumerate() {
+                let Some(history) = history.map(|history| tile.of(history)) else { continue };
+                for (value, past) in tile.values[i * tile.width..].iter_mut().zip(history) {
+                    *value = f64::from(longer(*past, *value as f32));
                 }
             }
-            add_products(tile, n, sums);
+            add_products(&tile, n, sums);
         },
     );
     let weights = foolsgold_weights(&Gram::from_upper(n, sums));
@@ -84,7 +82,7 @@ pub(crate) fn remember(histories: &mut Histories, site: &SiteId, update: &[f32])
     let chunk = chunk(update.len());
     Arc::make_mut(history).par_chunks_mut(chunk).zip(update.par_chunks(chunk)).for_each(
         |(history, update)| {
-            Arch::new().dispatch(
+            vectorised(
                 #[inline(always)]
                 || {
                     for (past, value) in history.iter_mut().zip(update) {

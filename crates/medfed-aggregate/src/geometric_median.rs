@@ -8,8 +8,8 @@
 //! from then on, and z has converged when it moves by no more than 10⁻⁶ s. Every iterate is a combination of the updates, so n weights are all that is
 //! kept of it, and an iteration is one pass over the updates.
 
-use crate::coordinate::{mean_of_two, median_network, middle};
-use crate::rows::{Rows, squared_distance};
+use crate::coordinate::{median_network, middle};
+use crate::rows::{Rows, Tile, add_over, add_squared_distance};
 use crate::rule::RuleWarning;
 
 /// ν, in units of the median distance from the start.
@@ -72,16 +72,19 @@ fn distances_to_median(rows: &Rows<'_>) -> Vec<f64> {
     let (low, high) = middle(n);
     let sums = rows.fold_columns(
         n,
+        n + 1,
         #[inline(always)]
-        |_, tile, sums| {
-            let width = tile.len() / n;
-            let mut sorted: Vec<f32> = tile.iter().map(|value| *value as f32).collect();
-            network.sort(&mut sorted, width);
-            let (low, high) = (&sorted[low * width..], &sorted[high * width..]);
-            let median: Vec<f64> =
-                low.iter().zip(high).take(width).map(|(a, b)| f64::from(mean_of_two(*a, *b))).collect();
-            for (sum, row) in sums.iter_mut().zip(tile.chunks_exact(width)) {
-                *sum += squared_distance(row, &median);
+        |tile, spare, sums| {
+            let (sorted, median) = spare.split_at_mut(n * tile.width);
+            sorted.copy_from_slice(tile.values);
+            let mut sorted = Tile { values: sorted, ..tile };
+            network.sort(&mut sorted);
+            let median = &mut median[..tile.width];
+            for ((median, low), high) in median.iter_mut().zip(sorted.row(low)).zip(sorted.row(high)) {
+                *median = 0.5 * (low + high);
+            }
+            for (sum, row) in sums.iter_mut().zip(tile.rows()) {
+                add_squared_distance(sum, row, median);
             }
         },
     );
@@ -93,21 +96,30 @@ fn distances_to_combination(rows: &Rows<'_>, weights: &[f64], before: &[f64]) ->
     let n = rows.len();
     let mut sums = rows.fold_columns(
         n + 1,
+        2,
         #[inline(always)]
-        |_, tile, sums| {
-            let width = tile.len() / n;
-            let (mut centre, mut moved, zero) = (vec![0f64; width], vec![0f64; width], vec![0f64; width]);
-            for ((row, weight), before) in tile.chunks_exact(width).zip(weights).zip(before) {
+        |tile, spare, sums| {
+            let (centre, moved) = spare.split_at_mut(tile.width);
+            let moved = &mut moved[..tile.width];
+            centre.fill(0.0);
+            moved.fill(0.0);
+            for ((row, weight), before) in tile.rows().zip(weights).zip(before) {
                 let change = weight - before;
-                for ((centre, moved), value) in centre.iter_mut().zip(&mut moved).zip(row) {
+                for ((centre, moved), value) in centre.iter_mut().zip(&mut *moved).zip(row) {
                     *centre += weight * value;
                     *moved += change * value;
                 }
             }
-            for (sum, row) in sums.iter_mut().zip(tile.chunks_exact(width)) {
-                *sum += squared_distance(row, &centre);
+            for (sum, row) in sums.iter_mut().zip(tile.rows()) {
+                add_squared_distance(sum, row, centre);
             }
-            sums[n] += squared_distance(&moved, &zero);
+            add_over(
+                &mut sums[n],
+                moved,
+                moved,
+                #[inline(always)]
+                |a, b| a * b,
+            );
         },
     );
     let moved = sums.pop().map_or(0.0, f64::sqrt);

@@ -4,11 +4,14 @@
 //! first-level cache together. Both sizes depend on n and d alone, so results do not depend on the number of
 //! threads.
 
-use pulp::Arch;
+use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
-/// Doubles that are added side by side, whatever the width of the vector unit.
-const LANES: usize = 16;
+/// Columns that are worked on side by side, whatever the width of the vector unit.
+pub(crate) const LANES: usize = 32;
+
+/// The parts of a sum.
+pub(crate) type Lanes = [f64; LANES];
 
 /// Parameters of one task, at least.
 const CHUNK: usize = 1 << 15;
@@ -77,18 +80,19 @@ impl<'a> Rows<'a> {
         &self.rows
     }
 
-    /// One value per column from the column's n values. `kernel` gets a tile, row after row, and the output.
-    pub(crate) fn map_columns(&self, kernel: impl Fn(&mut [f32], &mut [f32]) + Sync) -> Vec<f32> {
+    /// One value per column from the column's n values. `kernel` gets a tile and the output.
+    pub(crate) fn map_columns(&self, kernel: impl Fn(Tile<'_, f32>, &mut [f32]) + Sync) -> Vec<f32> {
         let mut out = vec![0f32; self.columns];
         let (chunk, width) = (chunk(self.columns), width(self.len(), size_of::<f32>()));
         out.par_chunks_mut(chunk).enumerate().for_each(|(task, out)| {
-            let mut tile = vec![0f32; self.len() * width];
-            Arch::new().dispatch(
+            let mut memory = vec![0f32; self.len() * width];
+            let mut sums = vec![0f64; width];
+            vectorised(
                 #[inline(always)]
                 || {
                     for (piece, out) in out.chunks_mut(width).enumerate() {
-                        let tile = &mut tile[..self.len() * out.len()];
-                        self.load(task * chunk + piece * width, tile);
+                        let first = task * chunk + piece * width;
+                        let tile = self.load(first, out.len(), &mut memory, &mut sums);
                         kernel(tile, out);
                     }
                 },
@@ -97,31 +101,34 @@ impl<'a> Rows<'a> {
         out
     }
 
-    /// Sums over all columns. `kernel` gets the first column of a tile, the tile, row after row, and the
-    /// `sums` sums to add to.
-    pub(crate) fn fold_columns(
+    /// Sums over all columns. `kernel` gets a tile, `spare` rows of its width with anything in them, and
+    /// the lanes of the `sums` sums to add to.
+    pub(crate) fn fold_columns<T: From<f32> + Clone>(
         &self,
         sums: usize,
-        kernel: impl Fn(usize, &mut [f64], &mut [f64]) + Sync,
+        spare: usize,
+        kernel: impl Fn(Tile<'_, T>, &mut [T], &mut [Lanes]) + Sync,
     ) -> Vec<f64> {
-        let (chunk, width) = (chunk(self.columns), width(self.len(), size_of::<f64>()));
+        let (chunk, width) = (chunk(self.columns), width(self.len() + spare, size_of::<T>()));
         let tasks: Vec<Vec<f64>> = (0..self.columns.div_ceil(chunk))
             .into_par_iter()
             .map(|task| {
-                let mut tile = vec![0f64; self.len() * width];
-                let mut partial = vec![0f64; sums];
+                let mut memory = vec![T::from(0.0); self.len() * width];
+                let mut spare = vec![T::from(0.0); spare * width];
+                let mut mixed = vec![0f64; width];
+                let mut lanes = vec![[0f64; LANES]; sums];
                 let columns = task * chunk..((task + 1) * chunk).min(self.columns);
-                Arch::new().dispatch(
+                vectorised(
                     #[inline(always)]
                     || {
-                        for start in columns.clone().step_by(width) {
-                            let tile = &mut tile[..self.len() * width.min(columns.end - start)];
-                            self.load(start, tile);
-                            kernel(start, tile, &mut partial);
+                        for first in columns.clone().step_by(width) {
+                            let columns = width.min(columns.end - first);
+                            let tile = self.load(first, columns, &mut memory, &mut mixed);
+                            kernel(tile, &mut spare, &mut lanes);
                         }
                     },
                 );
-                partial
+                lanes.iter().map(|lanes| lanes.iter().sum()).collect()
             })
             .collect();
         let mut total = vec![0f64; sums];
@@ -133,33 +140,93 @@ impl<'a> Rows<'a> {
         total
     }
 
-    /// Fills `tile` with the columns from `start` on, row after row.
+    /// The `columns` columns from `first` on, in the front of `memory`.
     #[inline(always)]
-    fn load<T: From<f32>>(&self, start: usize, tile: &mut [T]) {
-        let width = tile.len() / self.len();
-        match &self.mixing {
-            None => {
-                for (row, tile) in self.rows.iter().zip(tile.chunks_exact_mut(width)) {
-                    for (to, from) in tile.iter_mut().zip(&row[start..start + width]) {
+    fn load<'t, T: From<f32>>(
+        &self,
+        first: usize,
+        columns: usize,
+        memory: &'t mut [T],
+        mixed: &mut [f64],
+    ) -> Tile<'t, T> {
+        let width = columns.next_multiple_of(LANES);
+        let values = &mut memory[..self.len() * width];
+        for (i, tile) in values.chunks_exact_mut(width).enumerate() {
+            let (tile, padding) = tile.split_at_mut(columns);
+            padding.iter_mut().for_each(|value| *value = T::from(0.0));
+            match &self.mixing {
+                None => {
+                    for (to, from) in tile.iter_mut().zip(&self.rows[i][first..first + columns]) {
                         *to = T::from(*from);
                     }
                 }
-            }
-            Some(mixing) => {
-                let mut sum = vec![0f64; width];
-                for (neighbours, tile) in mixing.iter().zip(tile.chunks_exact_mut(width)) {
-                    sum.fill(0.0);
-                    for row in neighbours {
-                        for (sum, from) in sum.iter_mut().zip(&self.rows[*row][start..start + width]) {
+                Some(mixing) => {
+                    let sums = &mut mixed[..columns];
+                    sums.fill(0.0);
+                    for row in &mixing[i] {
+                        for (sum, from) in sums.iter_mut().zip(&self.rows[*row][first..first + columns]) {
                             *sum += f64::from(*from);
                         }
                     }
-                    for (to, sum) in tile.iter_mut().zip(&sum) {
-                        *to = T::from((sum / neighbours.len() as f64) as f32);
+                    for (to, sum) in tile.iter_mut().zip(sums) {
+                        *to = T::from((*sum / mixing[i].len() as f64) as f32);
                     }
                 }
             }
         }
+        Tile { values, width, first, columns }
+    }
+}
+
+/// A few columns of all rows, row after row.
+pub(crate) struct Tile<'a, T> {
+    /// The values; behind `columns` columns every row is filled up with 0.
+    pub(crate) values: &'a mut [T],
+    /// Values of a row: a multiple of [`LANES`].
+    pub(crate) width: usize,
+    /// The first column.
+    pub(crate) first: usize,
+    /// The columns of the updates in this tile.
+    pub(crate) columns: usize,
+}
+
+impl<T> Tile<'_, T> {
+    /// Row `i`.
+    #[inline(always)]
+    pub(crate) fn row(&self, i: usize) -> &[T] {
+        &self.values[i * self.width..][..self.width]
+    }
+
+    /// The rows.
+    #[inline(always)]
+    pub(crate) fn rows(&self) -> std::slice::ChunksExact<'_, T> {
+        self.values.chunks_exact(self.width)
+    }
+
+    /// The columns of this tile in a row of all columns.
+    #[inline(always)]
+    pub(crate) fn of<'r>(&self, row: &'r [f32]) -> &'r [f32] {
+        &row[self.first..][..self.columns]
+    }
+}
+
+/// Runs `work`, which changes something and is marked `#[inline(always)]`, compiled for the widest vector unit
+/// of this machine.
+///
+/// A closure that is passed to [`Arch::dispatch`] directly is called through `FnOnce`, and the compiler may
+/// leave that call, and all the work behind it, outside of the code for the vector unit.
+pub(crate) fn vectorised(work: impl FnMut()) {
+    Arch::new().dispatch(Work(work));
+}
+
+struct Work<F>(F);
+
+impl<F: FnMut()> NullaryFnOnce for Work<F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(mut self) {
+        (self.0)();
     }
 }
 
@@ -169,34 +236,31 @@ pub(crate) fn chunk(columns: usize) -> usize {
 }
 
 /// Columns of a tile of `rows` rows.
-pub(crate) fn width(rows: usize, bytes: usize) -> usize {
-    (TILE / bytes / rows.max(1) / LANES * LANES).clamp(4 * LANES, 64 * LANES)
+fn width(rows: usize, bytes: usize) -> usize {
+    (TILE / bytes / rows.max(1) / LANES * LANES).clamp(2 * LANES, 32 * LANES)
 }
 
-/// Σ term(aᵢ, bᵢ) over two rows of a tile, in one fixed order.
+/// Adds term(aᵢ, bᵢ) over two rows of a tile to the lanes of a sum.
 #[inline(always)]
-pub(crate) fn sum_over(a: &[f64], b: &[f64], term: impl Fn(f64, f64) -> f64) -> f64 {
-    let mut sums = [0f64; LANES];
-    let (a, a_rest) = a.as_chunks::<LANES>();
-    let (b, b_rest) = b.as_chunks::<LANES>();
-    for (a, b) in a.iter().zip(b) {
-        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += term(*a, *b);
+pub(crate) fn add_over(lanes: &mut Lanes, a: &[f64], b: &[f64], term: impl Fn(f64, f64) -> f64) {
+    // Copied, the lanes stay in registers.
+    let mut sums = *lanes;
+    for (a, b) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
+        for lane in 0..LANES {
+            sums[lane] += term(a[lane], b[lane]);
         }
     }
-    for ((sum, a), b) in sums.iter_mut().zip(a_rest).zip(b_rest) {
-        *sum += term(*a, *b);
-    }
-    sums.iter().sum()
+    *lanes = sums;
 }
 
-/// Σ (aᵢ − bᵢ)².
+/// Adds Σ (aᵢ − bᵢ)² to the lanes of a sum.
 #[inline(always)]
-pub(crate) fn squared_distance(a: &[f64], b: &[f64]) -> f64 {
-    sum_over(
+pub(crate) fn add_squared_distance(lanes: &mut Lanes, a: &[f64], b: &[f64]) {
+    add_over(
+        lanes,
         a,
         b,
         #[inline(always)]
         |a, b| (a - b) * (a - b),
-    )
+    );
 }

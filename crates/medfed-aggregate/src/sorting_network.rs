@@ -1,6 +1,8 @@
 //! Sorting without branches: the same exchanges for every column, so that a vector unit sorts many columns
 //! at a time.
 
+use crate::rows::{LANES, Tile};
+
 /// Batcher's merge exchange (Knuth, volume 3, algorithm 5.2.2M) for any number of rows, without the exchanges
 /// that cannot reach the ranks that are asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,16 +27,20 @@ impl SortingNetwork {
         Self { exchanges: kept }
     }
 
-    /// Sorts every column of a tile of rows of `width` values.
+    /// Sorts every column of a tile.
     #[inline(always)]
-    pub(crate) fn sort(&self, tile: &mut [f32], width: usize) {
+    pub(crate) fn sort<T: Copy + PartialOrd>(&self, tile: &mut Tile<'_, T>) {
+        let width = tile.width;
         for &(low, high) in &self.exchanges {
-            let (before, after) = tile.split_at_mut(high * width);
-            let low = &mut before[low * width..][..width];
-            for (low, high) in low.iter_mut().zip(&mut after[..width]) {
+            let (before, after) = tile.values.split_at_mut(high * width);
+            let lows = before[low * width..][..width].as_chunks_mut::<LANES>().0;
+            for (low, high) in lows.iter_mut().zip(after[..width].as_chunks_mut::<LANES>().0) {
+                // Copies, so that the compiler knows that they do not overlap.
                 let (a, b) = (*low, *high);
-                *low = if a < b { a } else { b };
-                *high = if a < b { b } else { a };
+                for lane in 0..LANES {
+                    low[lane] = if b[lane] < a[lane] { b[lane] } else { a[lane] };
+                    high[lane] = if b[lane] < a[lane] { a[lane] } else { b[lane] };
+                }
             }
         }
     }
@@ -76,17 +82,15 @@ mod tests {
             for ranks in [0..rows, (rows - 1) / 2..rows / 2 + 1, rows / 4..rows - rows / 4] {
                 let network = SortingNetwork::new(rows, ranks.clone());
                 let columns = 1usize << rows;
-                let mut tile: Vec<f32> =
-                    (0..rows).flat_map(|row| (0..columns).map(move |c| (c >> row & 1) as f32)).collect();
-                network.sort(&mut tile, columns);
+                let width = columns.next_multiple_of(LANES);
+                let mut values: Vec<f32> =
+                    (0..rows).flat_map(|row| (0..width).map(move |c| (c >> row & 1) as f32)).collect();
+                let mut tile = Tile { values: &mut values, width, first: 0, columns };
+                network.sort(&mut tile);
                 for column in 0..columns {
                     let zeros = rows - column.count_ones() as usize;
                     for rank in ranks.clone() {
-                        assert_eq!(
-                            tile[rank * columns + column],
-                            f32::from(rank >= zeros),
-                            "{rows} {column}"
-                        );
+                        assert_eq!(tile.row(rank)[column], f32::from(rank >= zeros), "{rows} {column}");
                     }
                 }
             }
