@@ -1,5 +1,7 @@
-//! Measurements against PyTorch and Opacus, interleaved because machines are shared and clocks drift.
+//! Measurements against PyTorch and Opacus, and against the speed of memory. What is compared is interleaved,
+//! because machines are shared and clocks drift.
 
+mod aggregate;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -11,6 +13,7 @@ use serde_json::Value;
 
 use crate::Verdict;
 use crate::workspace::Workspace;
+use aggregate::RuleTimes;
 use table::Table;
 
 /// What can be measured.
@@ -18,6 +21,8 @@ use table::Table;
 pub(crate) enum Bench {
     /// One training step: ours plain and private, PyTorch plain, Opacus by hooks and by ghost norms
     Step(StepTimes),
+    /// One round of every aggregation rule, against the time to read the updates once from memory
+    Aggregate(RuleTimes),
 }
 
 /// Measures one training step and prints a Markdown table.
@@ -111,8 +116,10 @@ struct Measurement {
 impl Bench {
     /// Measures, and prints the table to stdout.
     pub(crate) fn run(self, workspace: &Workspace) -> anyhow::Result<Verdict> {
-        let Self::Step(step) = self;
-        step.run(workspace)
+        match self {
+            Self::Step(step) => step.run(workspace),
+            Self::Aggregate(rules) => rules.run(workspace),
+        }
     }
 }
 

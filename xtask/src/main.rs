@@ -30,7 +30,7 @@ enum Task {
     Ci,
     /// Checks the rules of this repository that no compiler knows
     Tidy,
-    /// Measures against PyTorch and Opacus on this machine
+    /// Measures against PyTorch and Opacus, or against the speed of memory, on this machine
     #[command(subcommand)]
     Bench(bench::Bench),
 }
