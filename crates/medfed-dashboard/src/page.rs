@@ -7,8 +7,11 @@ mod figure;
 mod format;
 mod layout;
 mod overview;
+mod report;
 mod runs;
+mod section;
 mod sites;
+mod technical;
 mod training;
 
 pub(crate) use error::{not_found, panicked};
@@ -25,8 +28,13 @@ use std::sync::Arc;
 pub(crate) fn router(description: &utoipa::openapi::OpenApi) -> Router<App> {
     Router::new()
         .route("/", get(overview::page))
+        .route("/clinical", get(report::clinical))
+        .route("/technical", get(technical::page))
+        .route("/privacy", get(report::privacy))
+        .route("/fairness", get(report::fairness))
         .route("/training", get(training::page))
         .route("/runs", get(runs::page))
+        .route("/runs/{id}/{file}", get(report::file))
         .route("/sites", get(sites::page))
         .merge(documentation::router(description))
         .merge(assets::router())
@@ -40,6 +48,11 @@ pub(crate) struct Selection {
 }
 
 impl Selection {
+    /// This run.
+    pub(crate) fn of(id: String) -> Self {
+        Self { run: Some(id) }
+    }
+
     /// The run, if there is one. An id that is not there is an error page's matter.
     pub(crate) async fn find(self, app: &App) -> Result<Option<Arc<RunView>>, axum::response::Response> {
         let Some(id) = self.run.filter(|id| !id.is_empty()) else {

@@ -2,6 +2,7 @@
 
 use crate::events::Hub;
 use crate::view::{RunView, View};
+use medfed_report::{ReportError, RunRecord};
 use medfed_store::{Reader, RunStatus, Store, StoreError};
 use medfed_types::RunId;
 use serde::Deserialize;
@@ -59,6 +60,8 @@ pub(crate) struct Source {
     /// What makes the view unreadable, if anything.
     problem: RwLock<Option<String>>,
     earlier: Mutex<Vec<Arc<RunView>>>,
+    /// Runs as reports know them, each with the version of the store that it was read from.
+    records: Mutex<Vec<(RunId, i64, Arc<RunRecord>)>>,
 }
 
 #[derive(Debug)]
@@ -80,6 +83,7 @@ impl Source {
             live: RwLock::default(),
             problem: RwLock::default(),
             earlier: Mutex::default(),
+            records: Mutex::default(),
         }
     }
 
@@ -122,6 +126,23 @@ impl Source {
         }
         earlier.push(Arc::clone(&read));
         Ok(Some(read))
+    }
+
+    /// Everything the store knows about a run, read anew when the store has changed.
+    pub(crate) fn record(&self, id: &RunId) -> Result<Arc<RunRecord>, ReportError> {
+        let missing = || StoreError::Missing { dir: self.dir.clone() };
+        let reader = self.reader().ok_or_else(missing)?;
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        // Asked before reading: what is written meanwhile is read the next time.
+        let version = reader.version()?;
+        if let Some((.., record)) = records.iter().find(|(of, known, _)| of == id && *known == version) {
+            return Ok(Arc::clone(record));
+        }
+        let record = Arc::new(RunRecord::read(&reader, id)?);
+        records.retain(|(of, known, _)| of != id && *known == version);
+        records.truncate(KEPT_RUNS - 1);
+        records.push((id.clone(), version, Arc::clone(&record)));
+        Ok(record)
     }
 
     /// The open store, if there is one.

@@ -24,7 +24,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("medfed-net", NET),
     (
         "medfed-dashboard",
-        &["medfed-types", "medfed-store", "medfed-eval", "medfed-audit", "medfed-federation"],
+        &[
+            "medfed-types",
+            "medfed-config",
+            "medfed-chart",
+            "medfed-store",
+            "medfed-eval",
+            "medfed-audit",
+            "medfed-federation",
+            "medfed-report",
+        ],
     ),
     ("medfed", EVERYTHING),
     ("xtask", &[]),

@@ -101,6 +101,7 @@ function show(place, result) {
 }
 
 document.addEventListener("click", async (event) => {
+  if (event.target.closest("[data-print]")) { window.print(); return; }
   const button = event.target.closest("button[data-post]");
   if (!button || button.disabled) return;
   if (button.dataset.confirm && !window.confirm(button.dataset.confirm)) return;

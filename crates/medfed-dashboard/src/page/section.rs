@@ -1,0 +1,77 @@
+//! A section of the report as part of a page.
+
+use super::figure::figure;
+use maud::{Markup, html};
+use medfed_chart::Table;
+use medfed_report::{Block, Section, Tone};
+
+/// The section without its title. `id` tells the sections of a page apart.
+pub(crate) fn blocks(id: &str, section: &Section) -> Markup {
+    html! {
+        @for (number, block) in section.blocks.iter().enumerate() {
+            (self::block(&format!("{id}-{number}"), block))
+        }
+    }
+}
+
+/// The section as a live part of the page, under its title.
+pub(crate) fn section(id: &str, section: &Section) -> Markup {
+    html! {
+        section id=(id) data-live aria-labelledby={ (id) "-title" } {
+            h2 #{ (id) "-title" } { (section.title) }
+            (blocks(id, section))
+        }
+    }
+}
+
+fn block(id: &str, block: &Block) -> Markup {
+    match block {
+        Block::Heading(text) => html! { h3 { (text) } },
+        Block::Paragraph(text) => html! { p { (text) } },
+        Block::List(items) => html! { ul { @for item in items { li { (item) } } } },
+        Block::Verdict { tone, title, reasons } => {
+            let (class, mark) = match tone {
+                Tone::Good => ("good", "✓"),
+                Tone::Caution => ("warn", "!"),
+                Tone::Bad => ("bad", "✗"),
+            };
+            html! {
+                div.notice.(class) {
+                    p.verdict.lead { span.mark.(class) aria-hidden="true" { (mark) } strong { (tone.word()) ": " (title) } }
+                    ul { @for reason in reasons { li { (reason) } } }
+                }
+            }
+        }
+        Block::Table { caption, table } => rows(caption, table),
+        Block::Chart(chart) => figure(id, chart),
+        Block::SignOff(names) => html! {
+            div.signoff {
+                @for name in names { p { span.line {} (name) br; "Name, date, signature" } }
+            }
+        },
+    }
+}
+
+fn rows(caption: &str, table: &Table) -> Markup {
+    html! {
+        div.scroll.panel tabindex="0" role="region" aria-label=(caption) {
+            table {
+                caption { (caption) }
+                thead { tr { @for column in &table.columns { th scope="col" { (column) } } } }
+                tbody {
+                    @for row in &table.rows {
+                        tr {
+                            @for (column, cell) in row.iter().enumerate() {
+                                @if column == 0 { th scope="row" { (cell) } } @else { td.number[is_number(cell)] { (cell) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn is_number(cell: &str) -> bool {
+    cell.starts_with(|first: char| first.is_ascii_digit() || matches!(first, '−' | '–'))
+}
