@@ -249,13 +249,11 @@ impl<'a> Case<'a> {
             let projected = finite(self.projected(self.last, self.remaining)?);
             reasons.push(Reason::PlanPassesBudget { projected, budget: self.terms.budget });
         }
-        Ok(match solved.filter(|noise| *noise <= self.most) {
-            Some(noise) => noise,
-            None => {
-                reasons.push(Reason::Limit { limit: self.most, needed: solved });
-                self.most
-            }
-        })
+        if let Some(noise) = solved.filter(|noise| *noise <= self.most) {
+            return Ok(noise);
+        }
+        reasons.push(Reason::Limit { limit: self.most, needed: solved });
+        Ok(self.most)
     }
 
     /// [`Strategy::Step`]: times the factor, where the round would end above the critical share.

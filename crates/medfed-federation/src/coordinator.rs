@@ -156,7 +156,7 @@ pub enum Selection {
     /// A round.
     Round(Training),
     /// Nothing: the run is over.
-    Ended(Box<Ended>),
+    Ended(Ended),
 }
 
 /// A run that is over.
@@ -204,7 +204,7 @@ impl Coordinator {
     /// run is over.
     pub fn select(self) -> Result<Selection, FederationError> {
         let ended = |coordinator, status, reason, decisions| {
-            Ok(Selection::Ended(Box::new(Ended { coordinator, status, reason, decisions })))
+            Ok(Selection::Ended(Ended { coordinator, status, reason, decisions }))
         };
         if self.done.0 >= self.settings.rounds {
             return ended(self, RunStatus::Completed, None, Vec::new());

@@ -1,7 +1,9 @@
 //! Coordinator and sites in one process: the same state machines as between machines, without a network.
 
+mod chronicle;
+
 use crate::attack::{Attack, AttackReport, Attackers};
-use crate::coordinator::{Aborted, Coordinator, Ended, Selection, Training};
+use crate::coordinator::{Aborted, Coordinator, Ended, Evaluating, Selection, Training};
 use crate::error::FederationError;
 use crate::evaluation::{SiteEvaluation, evaluate, predict};
 use crate::grouping::Grouping;
@@ -9,18 +11,17 @@ use crate::journal::{Journal, Snapshot};
 use crate::observer::{Observer, Progress};
 use crate::report::{
     FinalEvaluation, FinalFairness, HospitalPerformance, PrivacySpent, RoundReport, RunStatus,
-    SecurityReport, SiteDecision, SiteStatus,
+    SecurityReport, SiteDecision,
 };
 use crate::site::{Images, LocalOutcome, Site, SiteReply};
+use chronicle::Chronicle;
 use medfed_dp::LedgerStorage;
 use medfed_eval::fairness::FairnessReport;
 use medfed_eval::{Details, Performance, Resampling};
 use medfed_nn::Executor;
-use medfed_types::{Cancel, RoundId, SiteId};
+use medfed_types::{Cancel, SiteId};
 use rayon::prelude::*;
-use serde::Serialize;
-use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A federation in one process.
@@ -116,98 +117,55 @@ impl<S: LedgerStorage + Send> Simulation<S> {
     ) -> Result<Outcome, FederationError> {
         let Self { mut coordinator, mut sites, executor, test, attack } = self;
         let attackers = attack.as_ref().map(|attack| &attack.attackers);
+        let mut chronicle = Chronicle::new(journal, observer);
         if coordinator.done().0 == 0 {
             // From here on a run that is killed can be resumed.
-            journal.suspend(&snapshots(&coordinator, &sites)).map_err(FederationError::journal)?;
+            chronicle.suspend(&snapshots(&coordinator, &sites))?;
             if let Some(attackers) = attackers {
-                let detail = json!({ "attack": attackers.attack(), "attackers": attackers.sites() });
-                journal.event(0, "attack_simulated", &detail).map_err(FederationError::journal)?;
+                chronicle.attack(attackers)?;
             }
         }
         let mut last_decisions = Vec::new();
         let mut aborted_round = None;
-        let mut said = BTreeSet::new();
         let (status, reason) = loop {
             if cancel.is_cancelled() && coordinator.has_rounds_left() {
-                journal.suspend(&snapshots(&coordinator, &sites)).map_err(FederationError::journal)?;
+                chronicle.suspend(&snapshots(&coordinator, &sites))?;
                 break (RunStatus::Interrupted, None);
             }
             let training = match coordinator.select()? {
                 Selection::Ended(ended) => {
-                    let Ended { coordinator: last, status, reason, decisions } = *ended;
+                    let Ended { coordinator: last, status, reason, decisions } = ended;
                     coordinator = last;
-                    announce(coordinator.done().next(), &decisions, journal, observer)?;
+                    chronicle.decisions(coordinator.done().next(), &decisions)?;
                     last_decisions = decisions;
                     break (status, reason);
                 }
                 Selection::Round(training) => training,
             };
-            announce(training.round(), training.decisions(), journal, observer)?;
+            chronicle.decisions(training.round(), training.decisions())?;
             let training = match train(training, &mut sites, attackers, observer, cancel)? {
                 Trained::Round(training) => training,
                 Trained::Interrupted(suspended) => {
                     coordinator = suspended;
-                    journal.suspend(&snapshots(&coordinator, &sites)).map_err(FederationError::journal)?;
+                    chronicle.suspend(&snapshots(&coordinator, &sites))?;
                     break (RunStatus::Interrupted, None);
                 }
             };
             match training.aggregate() {
                 Ok(mut evaluating) => {
-                    let round = evaluating.round();
-                    observer.notice(&Progress::Evaluating { round });
-                    for (site, reason) in evaluating.failures() {
-                        let text = format!("{site}: the update was not used: {reason}");
-                        observer.notice(&Progress::Notice { text: &text });
-                        let detail = json!({ "hospital": site, "reason": reason });
-                        journal
-                            .event(round.0, "update_refused", &detail)
-                            .map_err(FederationError::journal)?;
-                    }
-                    tell(round, evaluating.security(), &mut said, journal, observer)?;
-                    if let Some(watch) = evaluating.orchestration() {
-                        for anomaly in &watch.anomalies {
-                            notice(observer, &format!("round {round}: {anomaly}"));
-                            record(journal, round, "measurement_out_of_line", anomaly)?;
-                        }
-                        say_once(watch.warnings.iter(), &mut said, observer);
-                    }
-                    let parameters = Arc::clone(evaluating.parameters());
-                    let evaluators = evaluating.evaluators();
-                    for site in sites.iter().filter(|site| evaluators.contains(site.id())) {
-                        if let Some(evaluation) = site.evaluate(&parameters)? {
-                            evaluating.receive(site.id().clone(), evaluation)?;
-                        }
-                    }
-                    if evaluating.is_due()
-                        && let Some(performance) =
-                            evaluate(&executor, &parameters, &*test.source, &test.images)?
-                    {
-                        evaluating.receive_test(performance);
-                    }
+                    chronicle.aggregated(&evaluating)?;
+                    evaluate_round(&mut evaluating, &sites, &executor, &test)?;
                     let (next, report) = evaluating.commit();
                     coordinator = next;
                     sites.iter_mut().for_each(Site::end_round);
-                    journal
-                        .commit_round(&report, &snapshots(&coordinator, &sites))
-                        .map_err(FederationError::journal)?;
-                    for hospital in report.hospitals.iter().filter(|h| coordinator.has_left(&h.hospital)) {
-                        if hospital.status == SiteStatus::Trained && coordinator.has_rounds_left() {
-                            let text =
-                                format!("{} has spent its privacy budget and leaves", hospital.hospital);
-                            observer.notice(&Progress::Notice { text: &text });
-                        }
-                    }
-                    observer.notice(&Progress::RoundFinished { report: &report });
-                    judge(&coordinator, &report, &mut said, journal, observer)?;
+                    chronicle.commit(&coordinator, &report, &snapshots(&coordinator, &sites))?;
                 }
                 Err(aborted) => {
-                    let Aborted { coordinator: last, round, reason, culprits, budget_exhausted, security } =
+                    chronicle.aborted(&aborted)?;
+                    let Aborted { coordinator: last, round, reason, budget_exhausted, security, .. } =
                         *aborted;
                     coordinator = last;
-                    tell(round, &security, &mut said, journal, observer)?;
                     aborted_round = Some(security);
-                    let detail = json!({ "reason": reason, "culprits": culprits });
-                    journal.event(round.0, "round_aborted", &detail).map_err(FederationError::journal)?;
                     let status =
                         if budget_exhausted { RunStatus::BudgetExhausted } else { RunStatus::Aborted };
                     break (status, Some(format!("round {round}: {reason}")));
@@ -250,6 +208,28 @@ impl<S: LedgerStorage + Send> Simulation<S> {
     }
 }
 
+/// Measures the new global model where that is due.
+fn evaluate_round<S: LedgerStorage>(
+    evaluating: &mut Evaluating,
+    sites: &[Site<S>],
+    executor: &Executor,
+    test: &TestSet,
+) -> Result<(), FederationError> {
+    let parameters = Arc::clone(evaluating.parameters());
+    let evaluators = evaluating.evaluators();
+    for site in sites.iter().filter(|site| evaluators.contains(site.id())) {
+        if let Some(evaluation) = site.evaluate(&parameters)? {
+            evaluating.receive(site.id().clone(), evaluation)?;
+        }
+    }
+    if evaluating.is_due()
+        && let Some(performance) = evaluate(executor, &parameters, &*test.source, &test.images)?
+    {
+        evaluating.receive_test(performance);
+    }
+    Ok(())
+}
+
 /// Measures the model that the run leaves: at every hospital and on the test set.
 fn measure<S: LedgerStorage>(
     coordinator: &Coordinator,
@@ -288,33 +268,6 @@ fn measure<S: LedgerStorage>(
             HospitalPerformance { hospital, patients, performance }
         });
     Ok(FinalEvaluation { hospitals: hospitals.collect(), test: details, fairness })
-}
-
-/// Records and tells what is unfair about the model of a round, and what follows.
-fn judge<J: Journal>(
-    coordinator: &Coordinator,
-    report: &RoundReport,
-    said: &mut BTreeSet<String>,
-    journal: &mut J,
-    observer: &dyn Observer,
-) -> Result<(), FederationError> {
-    let (Some(plan), Some(fairness)) = (&coordinator.evaluation().fairness, &report.fairness) else {
-        return Ok(());
-    };
-    let round = RoundId(report.round_num);
-    let violations = &fairness.measured.violations;
-    if plan.warns && !violations.is_empty() {
-        violations.iter().try_for_each(|found| record(journal, round, "fairness_violation", found))?;
-        let certain = violations.iter().filter(|found| found.confirmed).count();
-        let first = violations.iter().find(|found| found.confirmed).unwrap_or(&violations[0]);
-        let count = violations.len();
-        let text = format!("fairness: thresholds passed: {count}, of them with certainty {certain}; {first}");
-        say_once([text].iter(), said, observer);
-    }
-    if !fairness.weight_factors.is_empty() {
-        record(journal, round, "weights_adjusted", &fairness.weight_factors)?;
-    }
-    Ok(())
 }
 
 enum Trained {
@@ -361,70 +314,6 @@ fn train<S: LedgerStorage + Send>(
         training.receive(site, reply)?;
     }
     Ok(Trained::Round(training))
-}
-
-/// Records what the orchestrator decided and tells of it.
-fn announce<J: Journal>(
-    round: RoundId,
-    decisions: &[SiteDecision],
-    journal: &mut J,
-    observer: &dyn Observer,
-) -> Result<(), FederationError> {
-    for decision in decisions {
-        if decision.decision.is_notable() {
-            record(journal, round, "budget_decision", decision)?;
-        }
-        observer.notice(&Progress::Budget { round, decision });
-    }
-    Ok(())
-}
-
-/// Records what was wrong with the updates of a round and tells of it.
-fn tell<J: Journal>(
-    round: RoundId,
-    security: &SecurityReport,
-    said: &mut BTreeSet<String>,
-    journal: &mut J,
-    observer: &dyn Observer,
-) -> Result<(), FederationError> {
-    for exclusion in &security.exclusions {
-        record(journal, round, "update_excluded", exclusion)?;
-    }
-    for anomaly in &security.anomalies {
-        record(journal, round, "update_out_of_line", anomaly)?;
-    }
-    if let Some(sentence) = security.sentence() {
-        notice(observer, &format!("round {round}: {sentence}"));
-    }
-    say_once(security.warnings.iter(), said, observer);
-    Ok(())
-}
-
-/// Says each warning once, not again whenever its numbers change.
-fn say_once<'a>(
-    warnings: impl Iterator<Item = &'a String>,
-    said: &mut BTreeSet<String>,
-    observer: &dyn Observer,
-) {
-    for warning in warnings {
-        if said.insert(warning.chars().filter(|c| !c.is_ascii_digit()).collect()) {
-            notice(observer, warning);
-        }
-    }
-}
-
-fn notice(observer: &dyn Observer, text: &str) {
-    observer.notice(&Progress::Notice { text });
-}
-
-fn record<J: Journal>(
-    journal: &mut J,
-    round: RoundId,
-    kind: &str,
-    detail: &impl Serialize,
-) -> Result<(), FederationError> {
-    let detail = serde_json::to_value(detail).expect("reports are JSON with text keys");
-    journal.event(round.0, kind, &detail).map_err(FederationError::journal)
 }
 
 fn snapshots<S: LedgerStorage>(coordinator: &Coordinator, sites: &[Site<S>]) -> Vec<Snapshot> {

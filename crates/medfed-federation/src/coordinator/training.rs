@@ -189,16 +189,14 @@ impl Round {
                 Some(SiteReply::Trained { update, report }) => {
                     let member = core.member(site).expect("hospitals are selected among the members");
                     let parameters = core.global.len();
-                    match admit(member, update, training.round, parameters, &mut round.security) {
-                        Some(update) => {
-                            let norm = update.norm();
-                            round.updates.push(update);
-                            LocalResult::Trained { report, norm }
-                        }
-                        None => {
-                            round.culprits.insert(site.clone());
-                            LocalResult::Excluded { report, norm: None }
-                        }
+                    let admitted = admit(member, update, training.round, parameters, &mut round.security);
+                    if let Some(update) = admitted {
+                        let norm = update.norm();
+                        round.updates.push(update);
+                        LocalResult::Trained { report, norm }
+                    } else {
+                        round.culprits.insert(site.clone());
+                        LocalResult::Excluded { report, norm: None }
                     }
                 }
                 Some(SiteReply::BudgetExhausted { privacy }) => {
@@ -239,7 +237,6 @@ impl Round {
         }
         self.security.find(inspection.findings);
         match core.settings.on_detection {
-            OnDetection::Flag => {}
             OnDetection::Exclude => {
                 self.updates.retain(|update| !found.contains_key(update.site()));
                 for (site, reasons) in found {
@@ -258,7 +255,7 @@ impl Round {
                 self.halted = Some(format!("updates are out of line ({})", found.join("; ")));
                 self.culprits.extend(self.security.anomalies.iter().map(|finding| finding.site.clone()));
             }
-            OnDetection::Halt => {}
+            OnDetection::Flag | OnDetection::Halt => {}
         }
         Some(inspection.next)
     }
