@@ -44,7 +44,7 @@ pub struct Expectations {
 }
 
 /// What verifying found.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Verdict {
     /// What is wrong; the log is sound when there is nothing.
     pub faults: Vec<Fault>,
@@ -63,12 +63,15 @@ pub fn verify(source: &impl Source, expected: &Expectations) -> Result<Verdict, 
     let size = checkpoints.last_key_value().map_or(0, |(size, _)| *size);
     let read = check.entries(size)?;
     check.tiles(size, &read, &checkpoints)?;
-    check.roots(&read.tree, &checkpoints);
+    let sound = check.roots(&read.tree, &checkpoints);
     let started = match read.entries.first() {
         Some((0, Entry::Started(started))) => Some(started),
         _ => None,
     };
-    let cosignatures = check.signatures(started, &read.entries, &checkpoints, expected);
+    // The roster ends with the rules.
+    let rules = read.entries.iter().find(|(_, entry)| matches!(entry, Entry::Rules(_)));
+    let roster_holds = rules.is_some_and(|(index, _)| *index < sound);
+    let cosignatures = check.signatures(started, &read.entries, &checkpoints, expected, roster_holds);
     check.kept(&read.tree, size, started, expected);
     let pending = check.pending()?.filter(|more| *more > size);
     for seen in &expected.seen {
@@ -287,18 +290,28 @@ impl<S: Source> Check<'_, S> {
         Ok(())
     }
 
-    /// Compares the root of every checkpoint with the entries.
-    fn roots(&mut self, tree: &Tree, checkpoints: &BTreeMap<u64, SignedCheckpoint>) {
-        let mut sound = 0;
-        for (size, signed) in checkpoints {
-            match tree.root_at(*size) {
-                Some(root) if root == signed.checkpoint().root => sound = *size,
-                Some(_) => self.fault(Place::Checkpoint(*size), Problem::Root { sound }),
-                None => {
-                    self.fault(Place::Checkpoint(*size), Problem::EntriesMissing { found: tree.len() });
-                }
+    /// Compares the root of every checkpoint with the entries; gives the newest that agrees.
+    fn roots(&mut self, tree: &Tree, checkpoints: &BTreeMap<u64, SignedCheckpoint>) -> u64 {
+        let agrees = |size: u64, signed: &SignedCheckpoint| tree.root_at(size) == Some(signed.checkpoint().root);
+        let sound = checkpoints.iter().rev().find(|(size, signed)| agrees(**size, signed));
+        let sound = sound.map_or(0, |(size, _)| *size);
+        for (size, signed) in checkpoints.range(..sound) {
+            if !agrees(*size, signed) {
+                self.fault(Place::Checkpoint(*size), Problem::ForeignRoot);
             }
         }
+        // Whatever is wrong with one entry is wrong with every checkpoint from there on: once is enough.
+        let mut wrong = checkpoints.range(sound + 1..);
+        if let Some((size, _)) = wrong.next() {
+            let (later, found) = (wrong.count(), tree.len());
+            let problem = if *size > found {
+                Problem::EntriesMissing { found }
+            } else {
+                Problem::Root { sound, later }
+            };
+            self.fault(Place::Checkpoint(*size), problem);
+        }
+        sound
     }
 
     /// Checks the signatures of all checkpoints; gives the number of hospitals' signatures that hold.
@@ -308,6 +321,7 @@ impl<S: Source> Check<'_, S> {
         entries: &[(u64, Entry)],
         checkpoints: &BTreeMap<u64, SignedCheckpoint>,
         expected: &Expectations,
+        roster_holds: bool,
     ) -> usize {
         let Some(started) = started else { return 0 };
         let name = KeyName::of_log(&started.run);
@@ -351,12 +365,16 @@ impl<S: Source> Check<'_, S> {
                         signers.insert(name.clone());
                     }
                     Some(_) => self.fault(place.clone(), Problem::Cosignature { name: name.clone() }),
-                    None => self.fault(place.clone(), Problem::Stranger { name: name.clone() }),
+                    None if roster_holds => {
+                        self.fault(place.clone(), Problem::Stranger { name: name.clone() });
+                    }
+                    // The fault is that of the roster.
+                    None => {}
                 }
             }
             sound += signers.len();
             let required = usize::from(started.cosignatures);
-            if signers.len() < required {
+            if signers.len() < required && roster_holds {
                 let absent = hospitals.keys().filter(|name| !signers.contains(*name)).cloned().collect();
                 let found = signers.len();
                 self.fault(place, Problem::Cosignatures { found, required, absent });

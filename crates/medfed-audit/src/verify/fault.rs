@@ -94,13 +94,16 @@ pub enum Problem {
         other: String,
     },
     /// The entries do not give the root that was signed.
-    #[error(
-        "the entries are not those that it was signed over; those before entry {sound} agree with an earlier checkpoint"
-    )]
+    #[error("{}", root(*sound, *later))]
     Root {
         /// Entries of the newest earlier checkpoint that agrees.
         sound: u64,
+        /// Later checkpoints, which cannot agree either.
+        later: usize,
     },
+    /// A later checkpoint agrees with the entries, and this one does not.
+    #[error("its root is not that of the entries, with which a later checkpoint agrees")]
+    ForeignRoot,
     /// Entries are missing at the end.
     #[error("entries are missing: {found} could be read")]
     EntriesMissing {
@@ -266,6 +269,18 @@ pub enum Problem {
         /// The budget.
         budget: f64,
     },
+}
+
+fn root(sound: u64, later: usize) -> String {
+    let mut text = "the entries are not those that it was signed over".to_owned();
+    text += &match sound {
+        0 => "; no checkpoint agrees with them".to_owned(),
+        sound => format!("; those before entry {sound} agree with an earlier checkpoint"),
+    };
+    if later > 0 {
+        text += &format!("; of {later} later checkpoints none agrees either");
+    }
+    text
 }
 
 fn names(absent: &[KeyName]) -> String {

@@ -22,7 +22,7 @@ pub struct SecureAggregation {
     /// Seals the shares of every hospital for their receivers. The name is that of the original
     /// project; the encryption is real.
     pub simulate_encryption: bool,
-    /// Writes every step of the protocol to the audit log.
+    /// Writes the audit log of the run, also without masking.
     pub audit_enabled: bool,
 }
 

@@ -143,8 +143,15 @@ fn verify_all(args: &VerifyArgs) -> Result<(), Failure> {
             _ => keys.iter().filter(|key| log.owns(key)).cloned().collect(),
         };
         let expected = Expectations { keys: of_log, since: since.clone(), seen: Vec::new() };
-        let mut verdict = judge(log, &expected)?;
         let mut faults: Vec<(String, String)> = Vec::new();
+        let mut verdict = match judge(log, &expected)? {
+            Some(verdict) => verdict,
+            None => {
+                let place = log.path().display().to_string();
+                faults.push((place, "the log is missing or has no checkpoint".to_owned()));
+                Verdict::default()
+            }
+        };
         if let Some((path, found)) = &model {
             faults.extend(model_fault(path, *found, &verdict));
         }
@@ -172,17 +179,22 @@ fn verify_all(args: &VerifyArgs) -> Result<(), Failure> {
     ))
 }
 
-/// Verifies a log, again if it grew meanwhile: a run replaces unfinished files.
-fn judge(log: &Log, expected: &Expectations) -> Result<Verdict, Failure> {
+/// Verifies a log, again if it grew meanwhile: a run replaces unfinished files. Nothing where there is no
+/// log.
+fn judge(log: &Log, expected: &Expectations) -> Result<Option<Verdict>, Failure> {
     let mut left = 5;
     loop {
         let newest = log.newest()?;
         let mut expected = expected.clone();
         expected.seen = results_folder::signed(log)?;
-        let verdict = verify(log, &expected).map_err(|error| audit_failure(error, log.path()))?;
+        let verdict = match verify(log, &expected) {
+            Ok(verdict) => verdict,
+            Err(AuditError::Missing { .. }) => return Ok(None),
+            Err(error) => return Err(audit_failure(error, log.path())),
+        };
         left -= 1;
         if verdict.faults.is_empty() || left == 0 || log.newest()? == newest {
-            return Ok(verdict);
+            return Ok(Some(verdict));
         }
     }
 }
@@ -227,7 +239,10 @@ fn verify_proof(path: &Path, proof: &InclusionProof, keys: &[PublicKey], json: b
 
 fn show(args: &ShowArgs) -> Result<(), Failure> {
     let log = one(&args.log)?;
-    let verdict = judge(&log, &Expectations::default())?;
+    let verdict = judge(&log, &Expectations::default())?.ok_or_else(|| {
+        let missing = AuditError::Missing { path: "checkpoint".to_owned() };
+        audit_failure(missing, log.path())
+    })?;
     print(&if args.json {
         report::pretty(&report::entries_json(&log, &verdict))
     } else {

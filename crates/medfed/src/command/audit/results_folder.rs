@@ -26,6 +26,10 @@ pub(super) fn signed(log: &Log) -> Result<Vec<Checkpoint>, Failure> {
 pub(super) fn compare(log: &Log, verdict: &Verdict) -> Result<Vec<(String, String)>, Failure> {
     let Some((reader, run)) = log.reader.as_ref().zip(log.run_id()) else { return Ok(Vec::new()) };
     let mut faults = Vec::new();
+    // What is wrong with the log is wrong with everything that it says.
+    if !verdict.faults.is_empty() || verdict.entries.is_empty() {
+        return Ok(faults);
+    }
     ledgers(reader, &run, verdict, &mut faults)?;
     model(reader, &run, verdict, &mut faults)?;
     commitments(reader, &run, verdict, &mut faults)?;
