@@ -57,20 +57,14 @@ impl SquaredDistances {
             n * n.saturating_sub(1) / 2,
             0,
             #[inline(always)]
-            |tile: Tile<'_, f32>, _, mut sums| {
+            |tile: Tile<'_, f32>, _, sums| {
+                let mut sums = sums.iter_mut();
                 for i in 0..n {
-                    let (of_row, rest) = sums.split_at_mut(n - 1 - i);
-                    sums = rest;
-                    for (block, sums) in of_row.chunks_mut(BLOCK).enumerate() {
-                        let first = i + 1 + block * BLOCK;
-                        // A block at the end is filled up with its last row.
-                        let others: [&[f32]; BLOCK] =
-                            std::array::from_fn(|k| tile.row((first + k).min(n - 1)));
-                        let found = squared_distances(tile.row(i), others);
-                        for ((sum, other), found) in sums.iter_mut().zip(others).zip(found) {
-                            let exact = (SMALL..LARGE).contains(&found);
-                            sum[0] += if exact { f64::from(found) } else { wide(tile.row(i), other) };
-                        }
+                    for (j, sum) in (i + 1..n).zip(&mut sums) {
+                        let (a, b) = (tile.row(i), tile.row(j));
+                        let found = narrow(a, b);
+                        let exact = (SMALL..LARGE).contains(&found);
+                        sum[0] += if exact { f64::from(found) } else { wide(a, b) };
                     }
                 }
             },
@@ -143,38 +137,30 @@ impl Gram {
     }
 }
 
-/// Rows whose distances to one row are taken together.
-const BLOCK: usize = 4;
-
 /// Between these no square, and no sum of squares, of a tile has left the range of `f32`, upwards or downwards,
 /// in a way that the sum could show.
 const SMALL: f32 = 1e-28;
 const LARGE: f32 = 1e37;
 
-/// Squared distances over the width of a tile, in single precision.
+/// The squared distance over the width of a tile, in single precision.
 #[inline(always)]
-fn squared_distances(row: &[f32], others: [&[f32]; BLOCK]) -> [f32; BLOCK] {
-    let mut sums = [[0f32; LANES]; BLOCK];
-    let others = others.map(|other| other.as_chunks::<LANES>().0);
-    for (c, a) in row.as_chunks::<LANES>().0.iter().enumerate() {
-        for k in 0..BLOCK {
-            let b = &others[k][c];
-            for lane in 0..LANES {
-                let difference = a[lane] - b[lane];
-                sums[k][lane] = difference.mul_add(difference, sums[k][lane]);
-            }
+fn narrow(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0f32; LANES];
+    for (a, b) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
+        for lane in 0..LANES {
+            let difference = a[lane] - b[lane];
+            sums[lane] = difference.mul_add(difference, sums[lane]);
         }
     }
-    sums.map(|mut lanes| {
-        let mut half = LANES / 2;
-        while half > 0 {
-            for lane in 0..half {
-                lanes[lane] += lanes[lane + half];
-            }
-            half /= 2;
+    let mut half = LANES / 2;
+    while half > 0 {
+        let (low, high) = sums.split_at_mut(half);
+        for (low, high) in low.iter_mut().zip(high) {
+            *low += *high;
         }
-        lanes[0]
-    })
+        half /= 2;
+    }
+    sums[0]
 }
 
 /// The squared distance over the width of a tile, in double precision.
