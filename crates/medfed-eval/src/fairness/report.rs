@@ -64,7 +64,7 @@ pub struct HospitalFairness {
     /// The variance to expect from the sizes of the validation sets alone, if every hospital had the same
     /// true accuracy: (1 − 1/H)·p(1 − p)·mean of 1/n over H hospitals, p the pooled accuracy.
     pub accuracy_variance_by_chance: Option<f64>,
-    /// Variance of the AUCs, of the hospitals where it is defined.
+    /// Variance of the AUCs, of the hospitals with enough images of each class.
     pub auc_variance: Option<f64>,
     /// Largest minus smallest AUC.
     pub auc_difference: Option<f64>,
@@ -87,7 +87,13 @@ impl HospitalFairness {
             })
             .collect();
         let compared: Vec<&HospitalResult> = results.iter().filter(|h| h.compared).collect();
-        let aucs: Vec<f64> = compared.iter().filter_map(|h| h.auc).collect();
+        // The area over a class of a few images says nothing about the hospital.
+        let enough = |h: &&HospitalMeasurement| {
+            let smallest = h.performance.per_class.iter().map(|class| class.n).min();
+            h.patients >= least.max(1) && smallest >= Some(least)
+        };
+        let aucs: Vec<f64> =
+            hospitals.iter().filter(enough).filter_map(|h| Some(h.performance.auc?.estimate)).collect();
         let images: f64 = compared.iter().map(|h| h.images as f64).sum();
         let pooled = compared.iter().map(|h| h.accuracy * h.images as f64).sum::<f64>() / images;
         let count = compared.len() as f64;

@@ -200,6 +200,11 @@ fn hospitals_are_compared_and_scored() {
     let found = report.hospital_fairness.as_ref().unwrap();
     assert!((found.accuracy_variance.unwrap() - 0.0225).abs() < 1e-12);
     assert!((found.accuracy_variance_by_chance.unwrap() - 0.5 * 0.75 * 0.25 / 100.0).abs() < 1e-12);
+    assert!(found.auc_variance.is_some());
+    let strict = FairnessReport::of(&hospitals, true, Vec::new(), &THRESHOLDS, 60);
+    let strict = strict.hospital_fairness.unwrap();
+    // A hundred patients each, of them fifty in either class.
+    assert!(strict.accuracy_variance.is_some() && strict.auc_variance.is_none());
     let parity = found.accuracy_parity.as_ref().unwrap();
     assert!((parity.value - 0.3).abs() < 1e-12 && parity.interval.unwrap()[0] > 0.15);
     assert_eq!(found.hospitals.iter().map(|h| h.compared).collect::<Vec<_>>(), [true, true, false]);
