@@ -27,12 +27,14 @@ impl Fonts {
 
     /// Width of a text at a size in points.
     pub(super) fn width(&self, text: &str, bold: bool, size: f32) -> f32 {
+        text.chars().map(|letter| self.advance(letter, bold)).sum::<f32>() * size
+    }
+
+    /// Width of a letter at size 1.
+    fn advance(&self, letter: char, bold: bool) -> f32 {
         let face = &self.faces[usize::from(bold)];
-        let advance = |letter| {
-            let glyph = face.glyph_index(letter).unwrap_or_default();
-            f32::from(face.glyph_hor_advance(glyph).unwrap_or(0))
-        };
-        text.chars().map(advance).sum::<f32>() * size / f32::from(face.units_per_em())
+        let glyph = face.glyph_index(letter).unwrap_or_default();
+        f32::from(face.glyph_hor_advance(glyph).unwrap_or(0)) / f32::from(face.units_per_em())
     }
 
     /// The text with letters that the fonts have: they know Latin, Greek and Cyrillic.
@@ -52,33 +54,38 @@ impl Fonts {
     /// than a line.
     pub(super) fn wrapped(&self, text: &str, bold: bool, size: f32, room: f32) -> Vec<String> {
         let text = self.known(text);
+        let space = self.width(" ", bold, size);
         let mut lines: Vec<String> = Vec::new();
-        let mut line = String::new();
+        let (mut line, mut used) = (String::new(), 0.0);
         for word in text.split(' ').filter(|word| !word.is_empty()) {
-            let joined = if line.is_empty() { word.to_owned() } else { format!("{line} {word}") };
-            if self.width(&joined, bold, size) <= room {
-                line = joined;
+            let width = self.width(word, bold, size);
+            if !line.is_empty() && used + space + width <= room {
+                line.push(' ');
+                line.push_str(word);
+                used += space + width;
                 continue;
             }
             if !line.is_empty() {
                 lines.push(std::mem::take(&mut line));
             }
+            used = 0.0;
+            if width <= room {
+                line.push_str(word);
+                used = width;
+                continue;
+            }
             for letter in word.chars() {
-                line.push(letter);
-                if self.width(&line, bold, size) > room && line.chars().count() > 1 {
-                    line.pop();
+                let width = self.advance(letter, bold) * size;
+                if used + width > room && !line.is_empty() {
                     lines.push(std::mem::take(&mut line));
-                    line.push(letter);
+                    used = 0.0;
                 }
+                line.push(letter);
+                used += width;
             }
         }
         lines.push(line);
         lines
-    }
-
-    /// Width of the widest word.
-    pub(super) fn widest_word(&self, text: &str, bold: bool, size: f32) -> f32 {
-        self.known(text).split(' ').map(|word| self.width(word, bold, size)).fold(0.0, f32::max)
     }
 }
 

@@ -12,17 +12,14 @@ const PAD: f32 = 2.5;
 
 impl Layout<'_> {
     pub(super) fn table(&mut self, caption: &str, table: &Table) {
-        let fonts = Fonts::get();
+        let columns = Columns::of(table);
         // The largest size at which no word has to be broken, if there is one.
-        let size = [8.5, 8.0, 7.5, 7.0, 6.5, 6.0]
-            .into_iter()
-            .find(|size| columns(table, *size, fonts).1)
-            .unwrap_or(6.0);
-        let (widths, _) = columns(table, size, fonts);
+        let size = [8.5, 8.0, 7.5, 7.0, 6.5].into_iter().find(|size| columns.at(*size).1).unwrap_or(6.0);
+        let (widths, _) = columns.at(size);
         let whole = self.pages.part(Kind::Table, None);
         self.need(4.0 * size * 2.0);
         let name = self.pages.part(Kind::Caption, Some(whole));
-        for line in fonts.wrapped(caption, true, 9.0, WIDTH) {
+        for line in Fonts::get().wrapped(caption, true, 9.0, WIDTH) {
             self.line(&line, 9.0, true, INK, name, 0.0);
         }
         self.y += 2.0;
@@ -41,7 +38,6 @@ impl Layout<'_> {
     }
 
     fn row(&mut self, cells: &[String], widths: &[f32], size: f32, of: RowOf) {
-        let fonts = Fonts::get();
         let top = self.y + PAD;
         let mut x = LEFT;
         for (index, (cell, width)) in cells.iter().zip(widths).enumerate() {
@@ -52,7 +48,7 @@ impl Layout<'_> {
             };
             // A head that returns on the next page is no second head.
             let part = if of.again { Part::Frame } else { Part::Of(self.pages.part(kind, Some(of.part))) };
-            for (line, text) in fonts.wrapped(cell, of.head, size, *width).into_iter().enumerate() {
+            for (line, text) in lines(cell, of.head, size, *width).into_iter().enumerate() {
                 let y = top + size + line as f32 * size * 1.3;
                 let colour = if of.head { MUTED } else { INK };
                 self.draw(Op::Text { place: (x, y), size, bold: of.head, colour, text, part });
@@ -75,33 +71,70 @@ struct RowOf {
 }
 
 fn height(cells: &[String], widths: &[f32], size: f32, bold: bool) -> f32 {
-    let lines =
-        cells.iter().zip(widths).map(|(cell, width)| Fonts::get().wrapped(cell, bold, size, *width).len());
+    let lines = cells.iter().zip(widths).map(|(cell, width)| lines(cell, bold, size, *width).len());
     lines.max().unwrap_or(1) as f32 * size * 1.3 + 2.0 * PAD + 1.0
 }
 
-/// Widths of the columns, and whether every word fits its column.
-fn columns(table: &Table, size: f32, fonts: &Fonts) -> (Vec<f32>, bool) {
-    let count = table.columns.len().max(1);
-    let room = WIDTH - GAP * (count - 1) as f32;
-    let over = |index: usize, measure: &dyn Fn(&str, bool) -> f32| {
-        let head = table.columns.get(index).map_or(0.0, |head| measure(head, true));
-        let cells = table.rows.iter().filter_map(|row| row.get(index)).map(|cell| measure(cell, false));
-        cells.fold(head, f32::max) + 0.5
-    };
-    let least: Vec<f32> =
-        (0..count).map(|index| over(index, &|text, bold| fonts.widest_word(text, bold, size))).collect();
-    let wish: Vec<f32> = (0..count)
-        .map(|index| over(index, &|text, bold| fonts.width(&fonts.known(text), bold, size)))
-        .collect();
-    let (least_sum, wish_sum) = (least.iter().sum::<f32>(), wish.iter().sum::<f32>());
-    if wish_sum <= room {
-        return (wish, true);
+/// A cell in lines; what would not fit a page with its neighbours is cut.
+fn lines(cell: &str, bold: bool, size: f32, width: f32) -> Vec<String> {
+    const LETTERS: usize = 1000;
+    const LINES: usize = 24;
+    let end = cell.char_indices().nth(LETTERS).map_or(cell.len(), |(end, _)| end);
+    let mut lines = Fonts::get().wrapped(&cell[..end], bold, size, width);
+    if lines.len() > LINES || end < cell.len() {
+        lines.truncate(LINES - 1);
+        lines.push("…".to_owned());
     }
-    if least_sum > room {
-        return (least.iter().map(|width| width / least_sum * room).collect(), false);
+    lines
+}
+
+/// What the columns of a table want, at font size 1.
+struct Columns {
+    /// Widths at which no word is broken.
+    least: Vec<f32>,
+    /// Widths at which no line is broken.
+    wish: Vec<f32>,
+}
+
+impl Columns {
+    fn of(table: &Table) -> Self {
+        let fonts = Fonts::get();
+        let measure = |index: usize| {
+            let head = table.columns.get(index).map(|head| (head, true));
+            let cells = table.rows.iter().filter_map(|row| row.get(index)).map(|cell| (cell, false));
+            head.into_iter().chain(cells).fold((0f32, 0f32), |(least, wish), (cell, bold)| {
+                let cell = fonts.known(cell);
+                let word = cell.split(' ').map(|word| fonts.width(word, bold, 1.0)).fold(least, f32::max);
+                (word, wish.max(fonts.width(&cell, bold, 1.0)))
+            })
+        };
+        let (least, wish) = (0..table.columns.len()).map(measure).unzip();
+        Self { least, wish }
     }
-    // What is left goes to the columns that want more, as much as they want more.
-    let share = (room - least_sum) / (wish_sum - least_sum);
-    (least.iter().zip(&wish).map(|(least, wish)| (wish - least).mul_add(share, *least)).collect(), true)
+
+    /// Widths at a font size, and whether no word has to be broken.
+    fn at(&self, size: f32) -> (Vec<f32>, bool) {
+        let room = WIDTH - GAP * self.wish.len().saturating_sub(1) as f32;
+        // Sums of rounded numbers are a little off.
+        let scaled = |widths: &[f32]| -> Vec<f32> { widths.iter().map(|width| width * size + 0.5).collect() };
+        let (least, wish) = (scaled(&self.least), scaled(&self.wish));
+        let (least_sum, wish_sum) = (least.iter().sum::<f32>(), wish.iter().sum::<f32>());
+        if wish_sum <= room {
+            return (wish, true);
+        }
+        if least_sum > room {
+            // A column that wants little gets it; the others share what is left.
+            let fair = room / least.len() as f32;
+            let small: f32 = least.iter().filter(|width| **width <= fair).sum();
+            let large: f32 = least.iter().filter(|width| **width > fair).sum();
+            let share = (room - small) / large;
+            return (
+                least.iter().map(|width| if *width <= fair { *width } else { width * share }).collect(),
+                false,
+            );
+        }
+        // What is left goes to the columns that want more, as much as they want more.
+        let share = (room - least_sum) / (wish_sum - least_sum);
+        (least.iter().zip(&wish).map(|(least, wish)| (wish - least).mul_add(share, *least)).collect(), true)
+    }
 }

@@ -3,11 +3,11 @@
 use super::NOT_MEASURED;
 use crate::document::Section;
 use crate::fields::Fields;
-use crate::number::{counted, interval, rate, value};
+use crate::number::{counted, interval, plain, rate, value};
 use crate::record::RunRecord;
 use medfed_chart::{Axis, Bar, BarChart, Width};
 
-/// A threshold that was passed.
+/// A threshold that was violated.
 pub(super) struct Violation {
     /// In words.
     pub(super) text: String,
@@ -44,7 +44,14 @@ pub(super) fn violations(record: &RunRecord) -> Vec<Violation> {
         .iter()
         .flat_map(|(images, report)| report.items("violations").map(move |found| (*images, found)));
     all.map(|(images, found)| {
-        let what = found.text("criterion").unwrap_or("a measure").replace('_', " ");
+        let what = match found.text("criterion") {
+            Some("demographic_parity") => "the demographic parity difference",
+            Some("equalized_odds") => "the equalised odds difference",
+            Some("accuracy_parity") => "the difference of accuracies",
+            Some("disparate_impact") => "the disparate impact",
+            Some("hospital_variance") => "the variance of the hospitals' accuracies",
+            other => other.unwrap_or("a measure"),
+        };
         let of = found
             .text("attribute")
             .map_or_else(String::new, |attribute| format!(" by {}", spaced(attribute)));
@@ -121,7 +128,7 @@ pub(super) fn section(record: &RunRecord) -> Section {
             groups(attribute, images, &mut section);
         }
     }
-    section.heading("Thresholds that were passed");
+    section.heading("Thresholds that were violated");
     let violations: Vec<String> = violations(record).into_iter().map(|violation| violation.text).collect();
     if violations.is_empty() {
         section.say("None of those that could be measured.");
@@ -139,11 +146,13 @@ fn hospital_table(report: Fields<'_>, section: &mut Section) {
     }
     let row =
         |name: &str, key: &str| [name.to_owned(), value(found.estimate(key)), interval(found.estimate(key))];
+    // Variances are small numbers.
+    let fine = |name: &str, key: &str| [name.to_owned(), plain(found.number(key)), "–".to_owned()];
     let rows = vec![
         row("largest difference of accuracies", "accuracy_parity"),
-        row("variance of the accuracies", "accuracy_variance"),
-        row("the same by chance alone", "accuracy_variance_by_chance"),
-        row("variance of the AUCs", "auc_variance"),
+        fine("variance of the accuracies", "accuracy_variance"),
+        fine("the same by chance alone", "accuracy_variance_by_chance"),
+        fine("variance of the AUCs", "auc_variance"),
         row("largest difference of AUCs", "auc_difference"),
     ];
     section.table("Between hospitals", ["measure", "value", "95 % interval"], rows);

@@ -14,9 +14,14 @@ pub(super) fn simulated_attack(record: &RunRecord) -> Option<(String, Vec<String
     Some((attack.replace('_', " "), attackers))
 }
 
-/// Whether anything was wrong with an update.
+/// Whether anything was wrong with an update in any round.
 pub(super) fn anything(record: &RunRecord) -> bool {
-    record.rounds.iter().any(|round| Fields(&round.report).flag("security.byzantine_detected") == Some(true))
+    record.rounds.iter().any(out_of_line)
+}
+
+/// Whether anything was wrong with an update in a round.
+pub(super) fn out_of_line(round: &medfed_store::Round) -> bool {
+    Fields(&round.report).flag("security.byzantine_detected") == Some(true)
 }
 
 pub(super) fn section(record: &RunRecord) -> Section {

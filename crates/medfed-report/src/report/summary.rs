@@ -95,14 +95,16 @@ pub(crate) fn verdict(record: &RunRecord) -> Block {
     let violations = fairness::violations(record);
     if !violations.is_empty() {
         let confirmed = violations.iter().filter(|violation| violation.confirmed).count();
-        let certain =
-            if confirmed > 0 { format!(", {confirmed} of them beyond doubt") } else { String::new() };
+        let certain = match confirmed {
+            0 => "by a margin that chance may explain".to_owned(),
+            _ => format!("{confirmed} of them beyond doubt"),
+        };
         let all = counted(
             violations.len() as u64,
-            "agreed threshold of fairness is",
-            "agreed thresholds of fairness are",
+            "threshold of fairness is violated",
+            "thresholds of fairness are violated",
         );
-        add(Tone::Caution, &format!("{all} passed{certain}."));
+        add(Tone::Caution, &format!("{all}, {certain}."));
     }
     if membership_attacks(record).next().is_none() {
         add(Tone::Caution, "Whether attacks can tell which images were trained on was not tested.");
@@ -223,13 +225,19 @@ fn private(record: &RunRecord) -> Option<String> {
 
 fn incidents(record: &RunRecord) -> Option<String> {
     let events = record.events.len() as u64;
-    Some(if events == 0 {
+    let found = record.rounds.iter().filter(|round| security::out_of_line(round)).count() as u64;
+    let mut incidents = Vec::new();
+    if events > 0 {
+        incidents.push(counted(events, "event is recorded", "events are recorded"));
+    }
+    if found > 0 {
+        incidents
+            .push(format!("updates were left out or out of line in {}", counted(found, "round", "rounds")));
+    }
+    Some(if incidents.is_empty() {
         "Incidents: none recorded.".to_owned()
     } else {
-        format!(
-            "Incidents: {} recorded; the sections on privacy and security list them.",
-            counted(events, "event is", "events are")
-        )
+        format!("Incidents: {}; the section on security lists them.", incidents.join(", "))
     })
 }
 
