@@ -179,13 +179,17 @@ impl<'a> Case<'a> {
     fn new(policy: &'a OrchestratorTerms, outlook: &'a Outlook<'a>) -> Result<Self, DpError> {
         let terms = outlook.plan.terms();
         let own = terms.noise;
-        let last = outlook.history.phases().last().map_or(own, |phase| phase.noise);
-        let last = if last > own { last } else { own };
         let most = match policy.strategy {
             Strategy::Calibrated => own,
             Strategy::Step | Strategy::Fit => {
                 NoiseMultiplier::new((own.get() * policy.limit).min(MOST_NOISE).max(own.get()))?
             }
+        };
+        // A past under other terms does not bind.
+        let last = match outlook.history.phases().last().map(|phase| phase.noise) {
+            Some(newest) if newest > most => most,
+            Some(newest) if newest > own => newest,
+            _ => own,
         };
         let remaining = outlook.steps.get().saturating_mul(u64::from(outlook.rounds.get()));
         let spent = terms.accountant.epsilon(outlook.history, terms.delta)?;

@@ -211,6 +211,8 @@ struct Clinic {
     steps: u64,
     /// Whether it is drawn for each round.
     drawn: Vec<bool>,
+    /// Noise and steps of rounds that were paid for before the orchestrator came.
+    past: Vec<(f64, u64)>,
 }
 
 fn clinic() -> impl Generator<Value = Clinic> {
@@ -220,8 +222,16 @@ fn clinic() -> impl Generator<Value = Clinic> {
         0.05f64..20.0,
         1u64..60,
         prop::collection::vec(prop::bool::weighted(0.8), 12),
+        prop::collection::vec((0.2f64..4.0, 1u64..40), 0..3),
     )
-        .prop_map(|(noise, rate, budget, steps, drawn)| Clinic { noise, rate, budget, steps, drawn })
+        .prop_map(|(noise, rate, budget, steps, drawn, past)| Clinic {
+            noise,
+            rate,
+            budget,
+            steps,
+            drawn,
+            past,
+        })
 }
 
 /// A run of one hospital, killed as `kills` says: the coordinator knows what was committed, the ledger
@@ -244,7 +254,17 @@ fn live(
         Ledger::open(run, site, disk.clone()).unwrap()
     };
     let terms = plan.terms();
-    let mut committed = History::default();
+    // As much of the past as the budget allowed.
+    let before = clinic.past.len() as u32;
+    for (round, (noise, taken)) in (1..).zip(&clinic.past) {
+        let other = plan.clone().with_noise(NoiseMultiplier::new(*noise).unwrap()).unwrap();
+        let request = RoundRequest { round: RoundId(round), steps: steps(*taken), inputs: [0; 32] };
+        match open().reserve(&other, request) {
+            Ok(_) | Err(DpError::BudgetExhausted { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let mut committed = open().history().clone();
     let mut decisions = Vec::new();
     let mut kills: Vec<_> = kills.to_vec();
     let mut round = 1;
@@ -266,7 +286,7 @@ fn live(
         }
         let announced = plan.clone().with_noise(decision.noise).unwrap();
         let request =
-            RoundRequest { round: RoundId(round), steps: steps(clinic.steps), inputs: [round as u8; 32] };
+            RoundRequest { round: RoundId(before + round), steps: steps(clinic.steps), inputs: [1; 32] };
         let grant = open().reserve(&announced, request).expect("what was announced can be paid for");
         assert_eq!(grant.steps(), clinic.steps, "a round is paid for as a whole");
         let spent = accountant.epsilon(open().history(), terms.delta).unwrap();
@@ -318,7 +338,7 @@ fn no_hospital_passes_its_budget_by_the_other_accountant() {
         (Strategy::Step, 0.9, 0.1, 5.0),
         (Strategy::Calibrated, 0.6, 0.05, 1.0),
     ] {
-        let clinic = Clinic { noise, rate, budget, steps: 15, drawn: drawn.clone() };
+        let clinic = Clinic { noise, rate, budget, steps: 15, drawn: drawn.clone(), past: vec![(2.0, 3)] };
         let kills = [(1, Kill::AfterPaying), (2, Kill::BeforePaying), (4, Kill::AfterTraining)];
         let run = live(&orchestrator(strategy), &clinic, Accountant::Pld, 6, &kills);
         assert!(run.len() > 2, "{run:?}");
