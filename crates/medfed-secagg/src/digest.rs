@@ -30,7 +30,9 @@ impl Digest {
         };
         add(b"medfed secure aggregation v1");
         add(purpose.as_bytes());
-        parts.iter().for_each(|part| add(part));
+        for part in parts {
+            add(part);
+        }
         Self(hash.finalize().into())
     }
 

@@ -32,7 +32,7 @@ impl Fe {
         let magnitude = Self::from_u64(value.unsigned_abs());
         let negative = Self::ZERO - magnitude;
         // All ones for a negative number.
-        let mask = (value >> 63) as u64;
+        let mask = (value >> 63).cast_unsigned();
         Self((negative.0 & mask) | (magnitude.0 & !mask))
     }
 
@@ -43,7 +43,7 @@ impl Fe {
 
     /// The congruent number nearest to zero, within ±(p − 1)/2.
     pub(crate) fn to_signed(self) -> i64 {
-        if self.0 > P / 2 { self.0 as i64 - P as i64 } else { self.0 as i64 }
+        if self.0 > P / 2 { -(P - self.0).cast_signed() } else { self.0.cast_signed() }
     }
 
     /// A uniform element.
@@ -78,7 +78,7 @@ impl Fe {
 fn reduce_once(value: u64) -> u64 {
     let less = value.wrapping_sub(P);
     // All ones when the subtraction went below zero.
-    let borrow = ((less as i64) >> 63) as u64;
+    let borrow = (less.cast_signed() >> 63).cast_unsigned();
     less.wrapping_add(P & borrow)
 }
 

@@ -13,7 +13,12 @@
 //!
 //! Rounding is deterministic. It comes after the noise of differential privacy and is post-processing.
 
+use rayon::prelude::*;
+
 use crate::error::SecaggError;
+
+/// Values that are worked on at a time.
+const PIECE: usize = 1 << 14;
 
 /// The largest absolute value of an input: R.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -70,20 +75,33 @@ impl FixedPoint {
         survivors as f64 * 0.5 / (self.scale * weight) * (1.0 + 2f64.powi(-20))
     }
 
-    /// The integer of one value times a weight of at most 1.
-    pub(crate) fn quantise(&self, value: f32, weight: f64) -> i32 {
-        (f64::from(value) * weight * self.scale).round_ties_even() as i32
-    }
-
+    /// The integers of values times a weight of at most 1, as words modulo 2³².
+    ///
     /// Refuses the first value that is not finite or not within the range.
-    pub(crate) fn check(&self, values: &[f32]) -> Result<(), SecaggError> {
-        // NaN is not within either.
-        let outside = values.iter().position(|value| !(f64::from(value.abs()) <= self.range));
-        match outside {
+    pub(crate) fn quantise(&self, values: &[f32], weight: f64, words: &mut [u32]) -> Result<(), SecaggError> {
+        // Doubles in [2^52, 2^53) are the integers, so adding this rounds to the nearest one, ties to
+        // even, and leaves it in the low bits; the products stay below 2^31.
+        let rounding = 1.5 * 2f64.powi(52);
+        let piece = |(piece, (words, values)): (usize, (&mut [u32], &[f32]))| {
+            // NaN is not within either.
+            let mut within = true;
+            for (word, value) in words.iter_mut().zip(values) {
+                within &= f64::from(value.abs()) <= self.range;
+                *word = (f64::from(*value) * weight * self.scale + rounding).to_bits() as u32;
+            }
+            (!within).then(|| piece * PIECE + self.first_outside(values))
+        };
+        let pieces = words.par_chunks_mut(PIECE).zip(values.par_chunks(PIECE)).enumerate();
+        match pieces.filter_map(piece).min() {
             None => Ok(()),
             Some(index) if !values[index].is_finite() => Err(SecaggError::NotFinite { index }),
             Some(index) => Err(SecaggError::OutOfRange { index, range: self.range }),
         }
+    }
+
+    fn first_outside(&self, values: &[f32]) -> usize {
+        let within = |value: &&f32| f64::from(value.abs()) <= self.range;
+        values.iter().take_while(within).count()
     }
 
     /// The real number of an integer sum.
@@ -97,18 +115,31 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn one(fixed: &FixedPoint, value: f32, weight: f64) -> i32 {
+        let mut words = [0];
+        fixed.quantise(&[value], weight, &mut words).unwrap();
+        words[0].cast_signed()
+    }
+
     proptest! {
+        #[test]
+        fn values_are_rounded_to_the_nearest(sites in 2usize..=100, value in -1f32..=1.0, weight in 0f64..=1.0) {
+            let fixed = FixedPoint::weighted(ClipRange::new(1.0).unwrap(), sites);
+            let expected = (f64::from(value) * weight * fixed.scale()).round_ties_even() as i32;
+            prop_assert_eq!(one(&fixed, value, weight), expected);
+        }
+
         #[test]
         fn the_largest_inputs_do_not_wrap(sites in 2usize..=100, range in 1e-6f64..1e6) {
             let range = ClipRange::new(f64::from(range as f32)).unwrap();
             let equal = FixedPoint::equal(range, sites);
-            let one = i64::from(equal.quantise(range.get() as f32, 1.0));
-            prop_assert!(one * sites as i64 <= i64::from(i32::MAX));
+            let alone = i64::from(one(&equal, range.get() as f32, 1.0));
+            prop_assert!(alone * i64::try_from(sites).unwrap() <= i64::from(i32::MAX));
             let weighted = FixedPoint::weighted(range, sites);
             let share = 1.0 / sites as f64;
-            let one = i64::from(weighted.quantise(range.get() as f32, share));
-            prop_assert!(one * sites as i64 <= i64::from(i32::MAX));
-            prop_assert!(i64::from(weighted.quantise(-range.get() as f32, 1.0)) > i64::from(i32::MIN));
+            let one_share = i64::from(one(&weighted, range.get() as f32, share));
+            prop_assert!(one_share * i64::try_from(sites).unwrap() <= i64::from(i32::MAX));
+            prop_assert!(i64::from(one(&weighted, -range.get() as f32, 1.0)) > i64::from(i32::MIN));
         }
     }
 
@@ -124,11 +155,18 @@ mod tests {
     #[test]
     fn what_is_outside_is_named() {
         let fixed = FixedPoint::equal(ClipRange::new(1.0).unwrap(), 3);
-        assert_eq!(fixed.check(&[0.0, 1.0, -1.0]), Ok(()));
-        assert_eq!(fixed.check(&[0.0, f32::NAN]), Err(SecaggError::NotFinite { index: 1 }));
-        assert_eq!(fixed.check(&[f32::INFINITY]), Err(SecaggError::NotFinite { index: 0 }));
+        let check = |values: &[f32]| fixed.quantise(values, 1.0, &mut vec![0; values.len()]);
+        assert_eq!(check(&[0.0, 1.0, -1.0]), Ok(()));
+        assert_eq!(check(&[0.0, f32::NAN]), Err(SecaggError::NotFinite { index: 1 }));
+        assert_eq!(check(&[f32::INFINITY]), Err(SecaggError::NotFinite { index: 0 }));
         let above = 1.000_000_1;
-        assert_eq!(fixed.check(&[0.5, -above]), Err(SecaggError::OutOfRange { index: 1, range: 1.0 }));
+        assert_eq!(check(&[0.5, -above]), Err(SecaggError::OutOfRange { index: 1, range: 1.0 }));
+        // The first of several, whichever thread sees it.
+        let mut values = vec![0.0; 5 * PIECE];
+        for at in [3 * PIECE + 7, 3 * PIECE + 9, 4 * PIECE] {
+            values[at] = 2.0;
+        }
+        assert_eq!(check(&values), Err(SecaggError::OutOfRange { index: 3 * PIECE + 7, range: 1.0 }));
         for broken in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             assert!(ClipRange::new(broken).is_err());
         }

@@ -139,19 +139,19 @@ impl AwaitingCoins {
 #[derive(Debug)]
 struct Commitments {
     context: SessionContext,
-    commitments: BTreeMap<SiteIndex, CoinCommitment>,
+    by_site: BTreeMap<SiteIndex, CoinCommitment>,
     transcript: Digest,
 }
 
 impl Commitments {
     fn new(context: SessionContext, broadcast: &Broadcast<CoinCommitment>) -> Self {
-        let commitments = broadcast.messages().iter().map(|it| (it.sender(), it.body().clone())).collect();
+        let by_site = broadcast.messages().iter().map(|it| (it.sender(), it.body().clone())).collect();
         let transcript = broadcast.transcript(context.digest());
-        Self { context, commitments, transcript }
+        Self { context, by_site, transcript }
     }
 
     fn members(&self) -> Members {
-        self.commitments.keys().copied().collect()
+        self.by_site.keys().copied().collect()
     }
 
     fn admit(&self, message: &Signed<Coin>, others: Members) -> Result<(), SecaggError> {
@@ -162,7 +162,7 @@ impl Commitments {
             return Err(SecaggError::Duplicate { message: MessageKind::Coin, site: site() });
         }
         let found = message.body().commitment(&self.context, sender);
-        if self.commitments.get(&sender) == Some(&found) {
+        if self.by_site.get(&sender) == Some(&found) {
             return Ok(());
         }
         Err(SecaggError::Coin { site: site() })

@@ -1,13 +1,8 @@
 //! What a site contributes, as words modulo 2³².
 
-use rayon::prelude::*;
-
 use crate::context::{Contribution, SessionContext, Weighting};
 use crate::error::SecaggError;
 use crate::fixed_point::FixedPoint;
-
-/// Values that are worked on at a time.
-const PIECE: usize = 1 << 14;
 
 /// What a site contributes to a session.
 #[derive(Clone, Copy)]
@@ -98,13 +93,9 @@ fn integers(
     if values.len() != expected {
         return Err(SecaggError::Length { expected, found: values.len() });
     }
-    fixed.check(values)?;
+    // Room for a count, so that it does not move the words.
     let mut words = Vec::with_capacity(expected + spare);
     words.resize(expected, 0);
-    words.par_chunks_mut(PIECE).zip(values.par_chunks(PIECE)).for_each(|(words, values)| {
-        for (word, value) in words.iter_mut().zip(values) {
-            *word = fixed.quantise(*value, weight) as u32;
-        }
-    });
+    fixed.quantise(values, weight, &mut words)?;
     Ok(words)
 }

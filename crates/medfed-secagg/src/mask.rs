@@ -60,7 +60,9 @@ pub(crate) fn fold(values: &mut [u32], masks: &[(DerivedKey, Sign)]) {
                 }
             }
         }
-        buffer.iter_mut().for_each(|block| block.as_mut_slice().zeroize());
+        for block in &mut buffer {
+            block.as_mut_slice().zeroize();
+        }
     });
 }
 
@@ -90,11 +92,15 @@ fn stream(cipher: &Aes256, block: u128) -> CtrCore<&Aes256, Ctr128BE> {
 }
 
 fn combine(words: &mut [u32], blocks: &[Block<Aes256>], with: impl Fn(u32, u32) -> u32) {
-    for (words, block) in words.chunks_mut(BLOCK).zip(blocks) {
+    // Whole blocks, in a form that becomes one vector instruction each; then what is left.
+    let (whole, rest) = words.as_chunks_mut::<BLOCK>();
+    let last = blocks.get(whole.len()).into_iter();
+    for (words, block) in whole.iter_mut().zip(blocks) {
         let (masks, _) = block.as_slice().as_chunks();
-        for (word, mask) in words.iter_mut().zip(masks) {
-            *word = with(*word, u32::from_le_bytes(*mask));
-        }
+        *words = std::array::from_fn(|i| with(words[i], u32::from_le_bytes(masks[i])));
+    }
+    for (word, mask) in rest.iter_mut().zip(last.flat_map(|block| block.as_slice().as_chunks().0)) {
+        *word = with(*word, u32::from_le_bytes(*mask));
     }
 }
 

@@ -10,8 +10,10 @@
 //! opened is the exact integer. The scale is S = (2³⁰ − 2¹⁴)/N for the norm bound N, or less if the clip
 //! range asks for it; a rounded vector is longer than the exact one by at most √d/2 ≤ 2¹³.
 //!
-//! **Wrong shares.** n sites give n points of a polynomial of degree 2T, and n ≥ 3T + 1: up to T wrong
-//! shares show. ⌊(n − 2T − 1)/2⌋ of them are also located and left out (`decoding.rs`).
+//! **Wrong shares.** m sites give m points of a polynomial of degree 2T, so up to m − 2T − 1 wrong shares
+//! show: all of T liars as long as m ≥ 3T + 1, as when nobody dropped out. As many as m − 3T − 1 are left
+//! out, and the session goes on: that many can be told from honest ones although there are T liars. With
+//! more, it ends; the error names those whom the fewest changes would blame (`decoding.rs`).
 //!
 //! **Other vectors.** A site could share one vector and mask another. After the sum is opened, the sites
 //! also open a random combination of the coordinates of the *sum of the selected vectors*, with factors
@@ -140,7 +142,7 @@ pub(crate) fn deal(
             for (i, (out, word)) in out.chunks_exact_mut(8).zip(words).enumerate() {
                 let higher = random[i * degree..(i + 1) * degree].iter();
                 let value = higher.fold(Fe::ZERO, |sum, coefficient| (sum + *coefficient) * *x);
-                let value = value + Fe::from_i64(i64::from(*word as i32));
+                let value = value + Fe::from_i64(i64::from(word.cast_signed()));
                 out.copy_from_slice(&value.get().to_le_bytes());
             }
         }
@@ -217,14 +219,18 @@ pub(crate) fn open(
             let scale = context.fixed_point().map_or(1.0, crate::FixedPoint::scale);
             return Ok(Opened { gram: Gram { vectors, values, scale }, wrong });
         };
-        match code.wrong(&column(failed)) {
-            Some(places) => places.into_iter().for_each(|at| {
-                wrong.insert(good[at].0);
-            }),
-            None => {
-                let culprits = context.names(wrong_dealers(vectors, &opened));
-                return Err(SecaggError::Products { culprits });
-            }
+        let Some(places) = code.wrong(&column(failed)) else {
+            let culprits = context.names(wrong_dealers(vectors, &opened));
+            return Err(SecaggError::Products { culprits });
+        };
+        // Among T liars, only as many places as this are certainly theirs.
+        let certain = good.len().saturating_sub(3 * context.selection_privacy() + 1);
+        let give_up = places.len() > certain;
+        for at in places {
+            wrong.insert(good[at].0);
+        }
+        if give_up {
+            return Err(SecaggError::Products { culprits: context.names(wrong) });
         }
     }
 }
@@ -279,16 +285,13 @@ pub(crate) fn check_sum(
     let points = shares.iter().map(|(site, _)| point(*site)).collect();
     let values: Vec<Fe> = shares.iter().map(|(_, share)| *share).collect();
     let code = Interpolation::new(points, context.selection_privacy() + 1).ok_or(SecaggError::Linkage)?;
-    let opened = match (code.open(&values), code.wrong(&values)) {
-        (Some(opened), _) => opened,
-        (None, Some(places)) => {
-            let good: Vec<_> =
-                (0..shares.len()).filter(|at| !places.contains(at)).map(|at| shares[at]).collect();
-            return check_sum(context, gram, summed, coin, &good, sum);
-        }
-        (None, None) => return Err(SecaggError::Linkage),
+    let Some(opened) = code.open(&values) else {
+        // Without the wrong ones, as long as they can be told.
+        let places = code.wrong(&values).ok_or(SecaggError::Linkage)?;
+        let good: Vec<_> = (0..shares.len()).filter(|at| !places.contains(at)).map(|at| shares[at]).collect();
+        return check_sum(context, gram, summed, coin, &good, sum);
     };
-    let signed = |at: usize| i64::from(sum[at] as i32);
+    let signed = |at: usize| i64::from(sum[at].cast_signed());
     let expected = Factors::new(coin).combine(sum.len(), |at| Fe::from_i64(signed(at)));
     let norm: i128 = (0..sum.len()).map(|at| i128::from(signed(at)).pow(2)).sum();
     if opened == expected && norm == gram.squared_norm_of_sum(summed) {

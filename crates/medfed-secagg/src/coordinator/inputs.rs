@@ -27,6 +27,7 @@ impl CollectingInputs {
 
     /// Takes the masked input of one site. Refused are one that is not signed under this transcript by a
     /// site that dealt, and a second one.
+    #[expect(clippy::needless_pass_by_value, reason = "a message is taken once")]
     pub fn receive(&mut self, message: Signed<MaskedInput>) -> Result<(), SecaggError> {
         admit(&self.session, &message, self.received)?;
         self.received.insert(message.sender());

@@ -33,7 +33,7 @@ impl OpenedSum {
         if samples == Some(0) {
             return Err(SecaggError::NoWeight);
         }
-        let integers = sum.into_iter().map(|word| word as i32).collect();
+        let integers = sum.into_iter().map(u32::cast_signed).collect();
         Ok(Self { context, summed, integers, samples })
     }
 

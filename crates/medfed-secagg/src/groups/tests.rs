@@ -39,7 +39,7 @@ fn everyone_draws_the_same_groups_and_sums_them() {
         let terms = groups.terms(&federation.context, at).unwrap();
         let context = SessionContext::new(terms, &federation.roster).unwrap();
         let identities = group.iter().map(|i| Arc::clone(&federation.identities[i.get()])).collect();
-        let own = Federation { context, identities, ..Federation::new(7, updates(3)) };
+        let own = Federation { identities, context, ..Federation::new(7, updates(3)) };
         let opened = own.run(&Drops::default(), |_| Input::Update(&[0.25, 0.5, -1.0])).unwrap();
         assert_eq!(opened.sites(), federation.context.names(*group));
         assert!(opened.mean().iter().zip([0.25, 0.5, -1.0]).all(|(mean, real)| (mean - real).abs() < 1e-8));

@@ -66,14 +66,15 @@ impl AwaitingDealings {
             return Err(SecaggError::OtherContribution { expected, found });
         }
         let words = Input::Update(update).quantise(&self.me.context)?;
-        self.share_words(dealings, Zeroizing::new(words), participation, rng)
+        let words = Zeroizing::new(words);
+        self.share_words(dealings, &words, participation, rng)
     }
 
     /// Masks and shares integers that were checked against the terms.
     pub(crate) fn share_words(
         self,
         dealings: &Broadcast<Dealing>,
-        words: Zeroizing<Vec<u32>>,
+        words: &[u32],
         participation: &mut Participation,
         rng: &mut SecretRng,
     ) -> Result<(AwaitingShares, Signed<MaskedInput>, Vec<VectorShare>), SecaggError> {
@@ -81,7 +82,7 @@ impl AwaitingDealings {
         participation.claim(&dealt.me.context)?;
         let mut key = [0; 32];
         rng.fill_bytes(&mut key);
-        let open = deal(&dealt.me.context, &words, dealt.dealers, &SecretKey::from_bytes(key));
+        let open = deal(&dealt.me.context, words, dealt.dealers, &SecretKey::from_bytes(key));
         key.zeroize();
 
         let shared = std::mem::take(&mut dealt.shared);

@@ -20,7 +20,7 @@ fn integer_sum(context: &SessionContext, inputs: &[Input<'_>], survivors: Member
     let mut sum = vec![0; context.input_words()];
     for site in survivors.iter() {
         let words = inputs[site.get()].quantise(context).unwrap();
-        sum.iter_mut().zip(words).for_each(|(sum, word)| *sum += i64::from(word as i32));
+        sum.iter_mut().zip(words).for_each(|(sum, word)| *sum += i64::from(word.cast_signed()));
     }
     sum
 }

@@ -148,7 +148,7 @@ fn masked_inputs_of_a_second_implementation() {
         assert_eq!(secret.public(), hex32(text(&public)));
     }
     let federation = Federation::new(3, updates(11));
-    let mut sum = vec![0u32; 11];
+    let mut sum = [0u32; 11];
     for (me, secret) in secrets.iter().enumerate() {
         let values: Vec<f32> =
             list("values")[me].as_array().unwrap().iter().map(|it| it.as_f64().unwrap() as f32).collect();
@@ -164,6 +164,6 @@ fn masked_inputs_of_a_second_implementation() {
         assert!(numbers(&list("masked")[me]).eq(words.iter().map(|word| u64::from(*word))), "site {me}");
     }
     let expected = list("sum");
-    let sum = sum.iter().map(|word| i64::from(*word as i32));
+    let sum = sum.iter().map(|word| i64::from(word.cast_signed()));
     assert!(expected.iter().map(|it| it.as_i64().unwrap()).eq(sum));
 }

@@ -154,7 +154,7 @@ fn damaged_messages_never_panic_and_are_canonical_or_refused() {
         }
         for _ in 0..200 {
             let mut damaged = bytes.clone();
-            for _ in 0..1 + rng.next_u32() % 8 {
+            for _ in 0..=rng.next_u32() % 8 {
                 let at = rng.next_u32() as usize % damaged.len();
                 damaged[at] = rng.next_u32() as u8;
             }
