@@ -2,6 +2,7 @@
 //! because machines are shared and clocks drift.
 
 mod aggregate;
+mod secagg;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use serde_json::Value;
 use crate::Verdict;
 use crate::workspace::Workspace;
 use aggregate::RuleTimes;
+use secagg::SessionTimes;
 use table::Table;
 
 /// What can be measured.
@@ -23,6 +25,8 @@ pub(crate) enum Bench {
     Step(StepTimes),
     /// One round of every aggregation rule, against the time to read the updates once from memory
     Aggregate(RuleTimes),
+    /// Sessions of secure aggregation, against the speed of the cipher that makes the masks
+    Secagg(SessionTimes),
 }
 
 /// Measures one training step and prints a Markdown table.
@@ -119,6 +123,7 @@ impl Bench {
         match self {
             Self::Step(step) => step.run(workspace),
             Self::Aggregate(rules) => rules.run(workspace),
+            Self::Secagg(sessions) => sessions.run(workspace),
         }
     }
 }
