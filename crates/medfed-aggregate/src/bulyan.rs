@@ -22,9 +22,7 @@ pub fn bulyan_selection(
     while selection.len() < distances.rows() - 2 * byzantine {
         let nearest = left.len().saturating_sub(byzantine + 2).max(1);
         let scores = scores_among(&left, distances, nearest);
-        let best = (0..left.len())
-            .min_by(|a, b| scores[*a].total_cmp(&scores[*b]))
-            .expect("2f + 1 updates or more are left before every pick");
+        let best = (1..left.len()).fold(0, |best, i| if scores[i] < scores[best] { i } else { best });
         selection.push(left.remove(best));
     }
     Ok(selection)

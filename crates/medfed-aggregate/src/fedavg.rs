@@ -5,27 +5,12 @@
 //! A site states its own number. What it counts for is at most [`WEIGHT_CAP`] times the median claim, so that
 //! a forged number cannot decide the model alone.
 
-use crate::aggregator::Aggregator;
-use crate::error::AggregateError;
-use crate::rule::{PreStep, Rule, RuleWarning};
+use crate::rule::RuleWarning;
 use crate::update::SiteUpdate;
-use medfed_types::RoundId;
 
 /// A claim counts for at most so many times the median claim (the upper one of two). Large enough for a
 /// university clinic among country hospitals, small enough that no claim makes the other hospitals vanish.
 pub const WEIGHT_CAP: f64 = 10.0;
-
-/// The weighted mean of `updates`, one value per parameter.
-///
-/// Every update must belong to `round`, have `parameters` values and come from a site of its own.
-/// The result is the same whatever the order of `updates`.
-pub fn aggregate(
-    updates: &[SiteUpdate],
-    round: RoundId,
-    parameters: usize,
-) -> Result<Vec<f32>, AggregateError> {
-    Ok(Aggregator::new(Rule::FedAvg, PreStep::None)?.aggregate(updates, round, parameters)?.step)
-}
 
 /// The share of each of the updates, which are not empty, and a warning for each claim that was cut.
 pub(crate) fn shares(updates: &[&SiteUpdate]) -> (Vec<f64>, Vec<RuleWarning>) {

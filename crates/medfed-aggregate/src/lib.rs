@@ -32,6 +32,11 @@
 //! delta was honest. More bad hospitals than f, or bad hospitals that stay within the spread of the good
 //! ones, move the model.
 
+#![expect(
+    clippy::inline_always,
+    reason = "kernels are compiled for the vector unit at hand only if they are inlined into its dispatcher"
+)]
+
 mod aggregator;
 pub mod anomaly;
 mod bulyan;
@@ -40,7 +45,7 @@ mod combination;
 mod coordinate;
 mod distances;
 mod error;
-pub mod fedavg;
+mod fedavg;
 mod foolsgold;
 mod geometric_median;
 mod krum;

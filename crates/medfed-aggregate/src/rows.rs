@@ -25,7 +25,7 @@ const TILE: usize = 24 << 10;
 /// n updates of equal length, in the order of the site names.
 #[derive(Debug)]
 pub(crate) struct Rows<'a> {
-    rows: Vec<&'a [f32]>,
+    updates: Vec<&'a [f32]>,
     /// For every row the rows whose mean takes its place.
     mixing: Option<Vec<Vec<usize>>>,
     columns: usize,
@@ -35,7 +35,7 @@ impl<'a> Rows<'a> {
     /// Rows of `columns` values each.
     pub(crate) fn new(rows: Vec<&'a [f32]>, columns: usize) -> Self {
         assert!(rows.iter().all(|row| row.len() == columns), "lengths are checked before");
-        Self { rows, mixing: None, columns }
+        Self { updates: rows, mixing: None, columns }
     }
 
     /// The rows of which each is the mean of its `neighbours`.
@@ -46,16 +46,16 @@ impl<'a> Rows<'a> {
     /// Some of the rows.
     pub(crate) fn only(&self, selection: &[usize]) -> Self {
         let rows = match &self.mixing {
-            None => selection.iter().map(|row| self.rows[*row]).collect(),
-            Some(_) => self.rows.clone(),
+            None => selection.iter().map(|row| self.updates[*row]).collect(),
+            Some(_) => self.updates.clone(),
         };
         let mixing = self.mixing.as_ref().map(|it| selection.iter().map(|row| it[*row].clone()).collect());
-        Self { rows, mixing, columns: self.columns }
+        Self { updates: rows, mixing, columns: self.columns }
     }
 
     /// n.
     pub(crate) fn len(&self) -> usize {
-        self.mixing.as_ref().map_or(self.rows.len(), Vec::len)
+        self.mixing.as_ref().map_or(self.updates.len(), Vec::len)
     }
 
     /// d.
@@ -66,7 +66,7 @@ impl<'a> Rows<'a> {
     /// The weights on the rows before mixing that make the same combination as `weights` on these.
     pub(crate) fn unmixed_weights(&self, weights: &[f64]) -> Vec<f64> {
         let Some(mixing) = &self.mixing else { return weights.to_vec() };
-        let mut unmixed = vec![0.0; self.rows.len()];
+        let mut unmixed = vec![0.0; self.updates.len()];
         for (neighbours, weight) in mixing.iter().zip(weights) {
             for row in neighbours {
                 unmixed[*row] += weight / neighbours.len() as f64;
@@ -77,7 +77,7 @@ impl<'a> Rows<'a> {
 
     /// The rows before mixing.
     pub(crate) fn unmixed(&self) -> &[&'a [f32]] {
-        &self.rows
+        &self.updates
     }
 
     /// One value per column from the column's n values. `kernel` gets a tile and the output.
@@ -153,10 +153,12 @@ impl<'a> Rows<'a> {
         let values = &mut memory[..self.len() * width];
         for (i, tile) in values.chunks_exact_mut(width).enumerate() {
             let (tile, padding) = tile.split_at_mut(columns);
-            padding.iter_mut().for_each(|value| *value = T::from(0.0));
+            for value in padding {
+                *value = T::from(0.0);
+            }
             match &self.mixing {
                 None => {
-                    for (to, from) in tile.iter_mut().zip(&self.rows[i][first..first + columns]) {
+                    for (to, from) in tile.iter_mut().zip(&self.updates[i][first..first + columns]) {
                         *to = T::from(*from);
                     }
                 }
@@ -164,7 +166,7 @@ impl<'a> Rows<'a> {
                     let sums = &mut mixed[..columns];
                     sums.fill(0.0);
                     for row in &mixing[i] {
-                        for (sum, from) in sums.iter_mut().zip(&self.rows[*row][first..first + columns]) {
+                        for (sum, from) in sums.iter_mut().zip(&self.updates[*row][first..first + columns]) {
                             *sum += f64::from(*from);
                         }
                     }

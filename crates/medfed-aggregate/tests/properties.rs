@@ -1,4 +1,5 @@
 //! What every rule promises, over random and hostile inputs.
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps an error")]
 
 use medfed_aggregate::{
     AggregateError, Aggregator, Gram, PreStep, Rule, RuleWarning, SiteUpdate, SquaredDistances, StateFault,
@@ -354,6 +355,30 @@ fn too_few_hospitals_are_refused_with_the_number_needed() {
     }
     for ratio in [-0.1, 0.5, f64::NAN] {
         assert!(matches!(TrimRatio::new(ratio), Err(AggregateError::TrimRatio { .. })));
+    }
+}
+
+#[test]
+fn what_does_not_fit_names_its_site() {
+    let made = |delta: Vec<f32>, weight| SiteUpdate::new(site(1), ROUND, delta, weight);
+    assert_eq!(made(vec![0.0, f32::NAN], 1.0), Err(AggregateError::NotFinite { site: site(1), index: 1 }));
+    for weight in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        assert!(
+            matches!(made(vec![0.0], weight), Err(AggregateError::Weight { site: s, .. }) if s == site(1))
+        );
+    }
+    let good = SiteUpdate::new(site(0), ROUND, vec![1.0], 1.0).unwrap();
+    let late = SiteUpdate::new(site(1), RoundId(2), vec![0.0], 1.0).unwrap();
+    for mut aggregator in every_aggregator() {
+        let mut refused =
+            |other: &SiteUpdate| aggregator.aggregate(&[good.clone(), other.clone()], ROUND, 1).unwrap_err();
+        assert_eq!(
+            refused(&late),
+            AggregateError::Round { site: site(1), expected: ROUND, found: RoundId(2) }
+        );
+        let long = made(vec![0.0, 1.0], 1.0).unwrap();
+        assert_eq!(refused(&long), AggregateError::Length { site: site(1), expected: 1, found: 2 });
+        assert_eq!(refused(&good), AggregateError::Duplicate { site: site(0) });
     }
 }
 

@@ -1,4 +1,5 @@
 //! Known answers: ByzFL and transcriptions of the papers, `testdata/generators/aggregate_rules.py`.
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps an error")]
 
 use medfed_aggregate::{
     AggregateError, Aggregator, Gram, PreStep, Rule, RuleWarning, SiteUpdate, SquaredDistances, TrimRatio,
@@ -129,15 +130,10 @@ fn foolsgold_gives_the_stored_weights_round_after_round() {
         let mut history: Vec<Vec<f64>> = Vec::new();
         for round in case["rounds"].as_array().unwrap() {
             let rows = matrix(&round["updates"]);
-            history = match history.is_empty() {
-                true => rows.clone(),
-                false => {
-                    let add = |(past, new): (&Vec<f64>, &Vec<f64>)| {
-                        past.iter().zip(new).map(|(a, b)| a + b).collect()
-                    };
-                    history.iter().zip(&rows).map(add).collect()
-                }
-            };
+            history.resize(rows.len(), vec![0.0; rows[0].len()]);
+            for (past, new) in history.iter_mut().zip(&rows) {
+                past.iter_mut().zip(new).for_each(|(past, new)| *past += new);
+            }
             let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
             let entries = history.iter().flat_map(|a| history.iter().map(move |b| product(a, b))).collect();
             let weights = numbers(&round["weights"]);
