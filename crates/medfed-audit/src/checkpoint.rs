@@ -104,9 +104,13 @@ impl SignedCheckpoint {
 
     /// The text form.
     pub fn to_text(&self) -> String {
-        let lines: String = self.signatures.iter().map(|signature| format!("{signature}\n")).collect();
-        format!("{}\n{lines}", self.checkpoint.text())
+        format!("{}\n{}", self.checkpoint.text(), lines(&self.signatures))
     }
+}
+
+/// Each item on a line of its own.
+pub(crate) fn lines(items: impl IntoIterator<Item: ToString>) -> String {
+    items.into_iter().flat_map(|item| [item.to_string(), "\n".to_owned()]).collect()
 }
 
 #[cfg(test)]

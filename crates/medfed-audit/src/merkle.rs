@@ -111,13 +111,9 @@ impl Tree {
             let level = &mut self.levels[height];
             level.push(node);
             // An even number of nodes: the last two have a parent.
-            match level.as_chunks::<2>() {
-                (pairs, []) => {
-                    let [left, right] = pairs.last().expect("a node was just added");
-                    node = Digest::of_node(*left, *right);
-                }
-                _ => return,
-            }
+            let (pairs, []) = level.as_chunks::<2>() else { return };
+            let Some([left, right]) = pairs.last() else { return };
+            node = Digest::of_node(*left, *right);
         }
     }
 
@@ -206,7 +202,7 @@ impl Tree {
 
 /// The largest power of two below `leaves`, which is at least 2.
 fn split(leaves: u64) -> u64 {
-    1 << (63 - (leaves - 1).leading_zeros())
+    1 << (leaves - 1).ilog2()
 }
 
 /// Whether `path` leads from `leaf`, number `index`, to the root of a tree of `size` leaves (RFC 9162,

@@ -3,7 +3,7 @@
 //! The text form is C2SP's (<https://c2sp.org/tlog-proof>): a header, the entry in base64 as the extra
 //! data, its number, the audit path, and a signed checkpoint.
 
-use crate::checkpoint::{self, SignedCheckpoint};
+use crate::checkpoint::{self, SignedCheckpoint, lines};
 use crate::entry::Entry;
 use crate::error::{AuditError, EntryProblem, FormatProblem};
 use crate::log::{NEWEST, read};
@@ -135,7 +135,7 @@ impl InclusionProof {
 
     /// The text form.
     pub fn to_text(&self) -> String {
-        let path: String = self.path.iter().map(|node| format!("{}\n", node.to_base64())).collect();
+        let path = lines(self.path.iter().map(|node| node.to_base64()));
         let entry = STANDARD.encode(&self.entry);
         format!("{HEADER}extra {entry}\nindex {}\n{path}\n{}", self.index, self.checkpoint.to_text())
     }

@@ -81,7 +81,7 @@ pub(crate) fn opening() -> Opening {
 }
 
 fn takes_part(index: u32, round: u32) -> bool {
-    (index + round) % 3 != 0
+    !(index + round).is_multiple_of(3)
 }
 
 fn history(index: u32, round: u32) -> History {

@@ -3,6 +3,7 @@
 //! A [`Trail`] knows what is recorded: a round that is repeated after a crash is recorded once, and must be
 //! the one that was recorded; a payment is recorded once, however the round that it belongs to goes on.
 
+use crate::checkpoint::lines;
 use crate::entry::{
     Action, Configuration, Entry, Event, Excluded, Finished, Hospital, Operator, Payment, RosterNumber,
     Round, Rules, Started,
@@ -97,8 +98,7 @@ impl<S: Storage> Trail<S> {
     pub fn begin(storage: S, signer: Signer, opening: Opening) -> Result<Self, AuditError> {
         let mut log = Log::create(storage, signer.public().name().clone())?;
         let keys = std::iter::once(signer.public()).chain(opening.hospitals.iter().map(|(_, key)| key));
-        let keys: String = keys.map(|key| format!("{key}\n")).collect();
-        log.attach(KEYS, keys.as_bytes())?;
+        log.attach(KEYS, lines(keys).as_bytes())?;
         let model = opening.model;
         let count = u16::try_from(opening.hospitals.len()).unwrap_or(u16::MAX);
         log.append(&Entry::Started(Started {
@@ -172,7 +172,7 @@ impl<S: Storage> Trail<S> {
         let (last, found) = (self.done(), course.round);
         let mut round = Round {
             round: found,
-            participants: self.numbers(course.participants)?,
+            participants: self.numbers(&course.participants)?,
             excluded: Vec::new(),
             before: self.model,
             after: course.after,
@@ -258,7 +258,7 @@ impl<S: Storage> Trail<S> {
         self.roster.get(site).copied().ok_or_else(|| AuditError::NotEnrolled { site: site.clone() })
     }
 
-    fn numbers(&self, sites: Vec<SiteId>) -> Result<Vec<RosterNumber>, AuditError> {
+    fn numbers(&self, sites: &[SiteId]) -> Result<Vec<RosterNumber>, AuditError> {
         let mut numbers: Vec<_> = sites.iter().map(|site| self.number(site)).collect::<Result<_, _>>()?;
         numbers.sort_unstable();
         Ok(numbers)

@@ -292,7 +292,8 @@ impl<S: Source> Check<'_, S> {
 
     /// Compares the root of every checkpoint with the entries; gives the newest that agrees.
     fn roots(&mut self, tree: &Tree, checkpoints: &BTreeMap<u64, SignedCheckpoint>) -> u64 {
-        let agrees = |size: u64, signed: &SignedCheckpoint| tree.root_at(size) == Some(signed.checkpoint().root);
+        let agrees =
+            |size: u64, signed: &SignedCheckpoint| tree.root_at(size) == Some(signed.checkpoint().root);
         let sound = checkpoints.iter().rev().find(|(size, signed)| agrees(**size, signed));
         let sound = sound.map_or(0, |(size, _)| *size);
         for (size, signed) in checkpoints.range(..sound) {

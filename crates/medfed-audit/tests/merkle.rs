@@ -27,7 +27,9 @@ fn list(values: &Value) -> &Vec<Value> {
 
 fn tree_of(entries: &Value) -> Tree {
     let mut tree = Tree::default();
-    list(entries).iter().for_each(|entry| tree.push(Digest::of_leaf(&bytes(entry))));
+    for entry in list(entries) {
+        tree.push(Digest::of_leaf(&bytes(entry)));
+    }
     tree
 }
 

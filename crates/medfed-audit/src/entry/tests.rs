@@ -176,7 +176,10 @@ fn bytes_of_the_format_stay() {
         steps: 7,
         spent: Spent { pld: Epsilon::new(0.5).unwrap(), rdp: Epsilon::new(1.0).unwrap() },
     });
-    let hex = |bytes: Vec<u8>| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap();
+    let hex = |bytes: Vec<u8>| -> String {
+        bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    };
     let expected = "010403000000".to_owned() // format, kind, round
         + "0200" // hospital
         + "000000000000d03f" // rate

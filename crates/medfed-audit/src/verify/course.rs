@@ -81,11 +81,10 @@ impl CourseCheck {
             order("nothing follows the end of a run");
         }
         match entry {
-            Entry::Started(_) => {}
             Entry::Configuration(_) if self.configured => order("the configuration is recorded twice"),
             Entry::Rules(_) if ruled => order("the rules are recorded twice"),
             Entry::Hospital(_) if ruled => order("a hospital joins after the rules"),
-            Entry::Configuration(_) | Entry::Hospital(_) | Entry::Rules(_) => {}
+            Entry::Started(_) | Entry::Configuration(_) | Entry::Hospital(_) | Entry::Rules(_) => {}
             _ if !ruled || !self.configured => order("the configuration and the rules come first"),
             _ => {}
         }

@@ -272,15 +272,15 @@ pub enum Problem {
 }
 
 fn root(sound: u64, later: usize) -> String {
-    let mut text = "the entries are not those that it was signed over".to_owned();
-    text += &match sound {
+    let before = match sound {
         0 => "; no checkpoint agrees with them".to_owned(),
         sound => format!("; those before entry {sound} agree with an earlier checkpoint"),
     };
-    if later > 0 {
-        text += &format!("; of {later} later checkpoints none agrees either");
-    }
-    text
+    let after = match later {
+        0 => String::new(),
+        later => format!("; of {later} later checkpoints none agrees either"),
+    };
+    format!("the entries are not those that it was signed over{before}{after}")
 }
 
 fn names(absent: &[KeyName]) -> String {

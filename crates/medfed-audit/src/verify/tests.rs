@@ -275,7 +275,9 @@ fn told(change: impl FnOnce(&mut Vec<Entry>)) -> Vec<String> {
     change(&mut told);
     let mut memory = Memory::default();
     let mut log = Log::create(&mut memory, log_key().name().clone()).unwrap();
-    told.iter().for_each(|entry| assert!(log.append(entry).is_ok()));
+    for entry in &told {
+        log.append(entry).unwrap();
+    }
     log.publish(&signer(), |offer| Hospitals::default().cosign(offer)).unwrap();
     faults(&memory)
 }
@@ -361,10 +363,8 @@ fn a_course_that_cannot_be_is_found() {
     );
     finds(
         &told(|told| {
-            told.insert(
-                9,
-                Entry::Event(Event { round: RoundId(7), what: "x".to_owned(), detail: "{}".to_owned() }),
-            )
+            let event = Event { round: RoundId(7), what: "x".to_owned(), detail: "{}".to_owned() };
+            told.insert(9, Entry::Event(event));
         }),
         &["entry 9: it is of round 7, after round 1"],
     );

@@ -144,14 +144,13 @@ fn verify_all(args: &VerifyArgs) -> Result<(), Failure> {
         };
         let expected = Expectations { keys: of_log, since: since.clone(), seen: Vec::new() };
         let mut faults: Vec<(String, String)> = Vec::new();
-        let mut verdict = match judge(log, &expected)? {
-            Some(verdict) => verdict,
-            None => {
-                let place = log.path().display().to_string();
-                faults.push((place, "the log is missing or has no checkpoint".to_owned()));
-                Verdict::default()
-            }
-        };
+        let mut verdict = judge(log, &expected)?.unwrap_or_default();
+        if verdict.summary.checkpoints == 0 && verdict.faults.is_empty() {
+            faults.push((
+                log.path().display().to_string(),
+                "the log is missing or has no checkpoint".to_owned(),
+            ));
+        }
         if let Some((path, found)) = &model {
             faults.extend(model_fault(path, *found, &verdict));
         }
