@@ -1,7 +1,7 @@
 //! Curves to draw: receiver operating characteristic, precision and recall, calibration.
 //!
 //! A curve has at most [`MOST_POINTS`] points, however many images there are. Areas are never computed from
-//! its points: they come from all scores ([`auroc`](crate::auroc), [`average_precision`]).
+//! its points: they come from all scores ([`auroc`](crate::auroc()), [`average_precision`]).
 
 use crate::Interval;
 use crate::interval::wilson;

@@ -13,7 +13,7 @@ mod state;
 mod training;
 
 pub use evaluating::Evaluating;
-pub use fairness::{EvaluationPlan, FairnessPlan};
+pub use fairness::{EvaluationPlan, FairnessPlan, OnViolation};
 pub(crate) use state::OWNER;
 pub use training::{Aborted, Training};
 

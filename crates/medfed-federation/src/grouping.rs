@@ -50,6 +50,10 @@ impl Grouping {
     }
 
     /// The patients of `images`, as numbers.
+    ///
+    /// # Panics
+    ///
+    /// If an image is not one of the data set.
     pub fn patients(&self, images: &[u32]) -> Vec<u32> {
         images.iter().map(|image| self.patients[*image as usize]).collect()
     }
@@ -74,6 +78,10 @@ impl Grouping {
 
     /// How every attribute's groups fare in `predictions` of `images`, with intervals over patients. For
     /// images that need not be held back from whoever sees the result.
+    ///
+    /// # Panics
+    ///
+    /// If an image is not one of the data set.
     pub fn measure(
         &self,
         predictions: &Predictions,

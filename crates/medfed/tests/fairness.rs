@@ -28,7 +28,8 @@ fn pictures(directory: &Path) {
         let split = ["train", "train", "val", "test"][(index / 6 % 4) as usize];
         let class = ["well", "ill"][ill as usize];
         let (age, ward) = (20 + index % 60, ["north", "south"][(index / 12 % 2) as usize]);
-        manifest += &format!("{index}.png,{ill},{class},p{},{age},{sex},{ward},{split}\n", index / 2);
+        let line = format!("{index}.png,{ill},{class},p{},{age},{sex},{ward},{split}\n", index / 2);
+        manifest.push_str(&line);
     }
     std::fs::write(directory.join("metadata.csv"), manifest).expect("writable");
 }

@@ -57,7 +57,7 @@ pub struct Gap {
     pub class: u32,
 }
 
-/// What is measured about an attribute, in the order of [`Measures`].
+/// What is measured about an attribute, in the order of its report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Measure {
     AccuracyDifference,

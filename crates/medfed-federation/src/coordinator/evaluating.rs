@@ -107,6 +107,7 @@ impl Evaluating {
     }
 
     /// Ends the round.
+    #[expect(clippy::missing_panics_doc, reason = "the invariant holds for every round")]
     pub fn commit(self) -> (Coordinator, RoundReport) {
         let hospitals: Vec<SiteRound> =
             self.core.members.iter().map(|member| self.site_round(member)).collect();

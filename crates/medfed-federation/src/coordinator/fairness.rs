@@ -41,24 +41,31 @@ pub struct FairnessPlan {
     pub thresholds: Thresholds,
     /// Patients that a group needs to be compared.
     pub least: u64,
-    /// Whether a violation is announced.
+    /// What follows from a violation.
+    pub on_violation: OnViolation,
+}
+
+/// What follows from a violation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OnViolation {
+    /// Whether it is announced.
     pub warns: bool,
-    /// Whether a violation changes the hospitals' weights.
+    /// Whether it changes the hospitals' weights.
     pub adjusts_weights: bool,
-    /// Whether a violation stops the run.
+    /// Whether it stops the run.
     pub halts: bool,
 }
 
 impl EvaluationPlan {
     /// Whether hospitals evaluate after `round` of `rounds`: when performance or fairness is due.
     pub(super) fn is_due(&self, round: RoundId, rounds: u32) -> bool {
-        let due = |every: u32| round.0 % every.max(1) == 0 || round.0 >= rounds;
+        let due = |every: u32| round.0.is_multiple_of(every.max(1)) || round.0 >= rounds;
         due(self.every) || self.fairness.as_ref().is_some_and(|plan| due(plan.every))
     }
 
     /// What is to be measured about fairness after `round` of `rounds`.
     pub(super) fn fairness(&self, round: RoundId, rounds: u32) -> Option<&FairnessPlan> {
-        let due = |plan: &&FairnessPlan| round.0 % plan.every.max(1) == 0 || round.0 >= rounds;
+        let due = |plan: &&FairnessPlan| round.0.is_multiple_of(plan.every.max(1)) || round.0 >= rounds;
         self.fairness.as_ref().filter(due)
     }
 
@@ -142,13 +149,13 @@ impl FairnessState {
         measured: FairnessReport,
     ) -> RoundFairness {
         let violated = !measured.violations.is_empty();
-        if plan.adjusts_weights {
+        if plan.on_violation.adjusts_weights {
             let hospitals = measured.hospital_fairness.iter().flat_map(|found| &found.hospitals);
             let accuracies: Vec<(SiteId, f64)> =
                 hospitals.filter(|h| h.compared).map(|h| (h.hospital.clone(), h.accuracy)).collect();
             self.factors = reweighted(&self.factors, &accuracies, violated);
         }
-        if plan.halts && violated {
+        if plan.on_violation.halts && violated {
             let found: Vec<String> = measured.violations.iter().map(ToString::to_string).collect();
             self.halted = Some(format!(
                 "fairness.on_violation.halt_training stopped the run after round {round}: {}",

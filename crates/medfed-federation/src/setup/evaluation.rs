@@ -1,6 +1,6 @@
 //! What is evaluated, and by which groups of patients.
 
-use crate::coordinator::{EvaluationPlan, FairnessPlan};
+use crate::coordinator::{EvaluationPlan, FairnessPlan, OnViolation};
 use crate::error::FederationError;
 use crate::grouping::Grouping;
 use medfed_config::{Config, section::DemographicGroup};
@@ -29,7 +29,9 @@ pub(super) fn grouping(config: &Config, dataset: &Dataset) -> Result<Option<Grou
             names.push(name);
         }
     }
-    Grouping::new(dataset, names, u64::from(fairness.min_group_size)).map(Some).map_err(refused)
+    Grouping::new(dataset, names, u64::from(fairness.min_group_size))
+        .map(Some)
+        .map_err(|error| refused(&error))
 }
 
 /// The same for the common test set, whose images may be of the federation's hospitals.
@@ -44,7 +46,7 @@ pub(super) fn test_grouping(
         return Ok(Some(grouping.clone()));
     }
     let hospitals: Vec<&str> = sites.sites.iter().map(|site| site.id.as_str()).collect();
-    grouping.with_hospitals(dataset, &hospitals).map(Some).map_err(refused)
+    grouping.with_hospitals(dataset, &hospitals).map(Some).map_err(|error| refused(&error))
 }
 
 /// When hospitals evaluate and what is measured.
@@ -68,9 +70,11 @@ pub(super) fn plan(config: &Config, grouping: Option<&Grouping>, classes: usize)
                 hospital_variance: thresholds.hospital_variance,
             },
             least: u64::from(fairness.min_group_size),
-            warns: fairness.on_violation.log_warning,
-            adjusts_weights: fairness.on_violation.adjust_weights,
-            halts: fairness.on_violation.halt_training,
+            on_violation: OnViolation {
+                warns: fairness.on_violation.log_warning,
+                adjusts_weights: fairness.on_violation.adjust_weights,
+                halts: fairness.on_violation.halt_training,
+            },
         }),
     }
 }
@@ -79,6 +83,6 @@ fn by_hospital(config: &Config) -> bool {
     config.fairness.demographic_groups.iter().any(|group| group.as_str() == DemographicGroup::HOSPITAL)
 }
 
-fn refused(error: EvalError) -> FederationError {
+fn refused(error: &EvalError) -> FederationError {
     FederationError::Setting { key: KEY, problem: error.to_string() }
 }

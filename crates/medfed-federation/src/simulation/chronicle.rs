@@ -115,7 +115,7 @@ impl<'a, J: Journal> Chronicle<'a, J> {
         };
         let round = RoundId(report.round_num);
         let violations = &fairness.measured.violations;
-        if plan.warns && !violations.is_empty() {
+        if plan.on_violation.warns && !violations.is_empty() {
             violations.iter().try_for_each(|found| self.record(round, "fairness_violation", found))?;
             let certain = violations.iter().filter(|found| found.confirmed).count();
             let first = violations.iter().find(|found| found.confirmed).unwrap_or(&violations[0]);
