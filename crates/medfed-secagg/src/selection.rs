@@ -37,6 +37,7 @@ use crate::mask::Stream;
 use crate::message::{Products, VectorShare};
 use crate::roster::{Members, SiteIndex};
 use crate::shamir::point;
+use crate::wire::Reader;
 
 /// Coordinates that are worked on at a time.
 const PIECE: usize = 1 << 12;
@@ -158,8 +159,33 @@ pub(crate) fn deal(
     holders.into_iter().map(|(holder, _)| holder).zip(shares).collect()
 }
 
-/// The shares that one site holds: by dealer, the vector and then the zeros. Wiped on drop.
-pub(crate) type VectorShares = Vec<(SiteIndex, Zeroizing<Vec<Fe>>)>;
+/// One site's share of another's vector, and then of the zeros. Wiped on drop, never printed.
+pub(crate) struct HeldShare(Zeroizing<Vec<Fe>>);
+
+impl HeldShare {
+    /// Reads canonical bytes of so many elements.
+    pub(crate) fn read(bytes: &[u8], elements: usize) -> Option<Self> {
+        let mut reader = Reader::new(bytes);
+        let read = Zeroizing::new(reader.elements(elements).ok()?);
+        reader.finish().ok().map(|()| Self(read))
+    }
+}
+
+impl std::ops::Deref for HeldShare {
+    type Target = [Fe];
+    fn deref(&self) -> &[Fe] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for HeldShare {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("<redacted>")
+    }
+}
+
+/// The shares that one site holds, by dealer.
+pub(crate) type VectorShares = Vec<(SiteIndex, HeldShare)>;
 
 /// This site's shares of all inner products among `held`, re-randomised.
 pub(crate) fn multiply(context: &SessionContext, held: &VectorShares, dealers: Members) -> Products {

@@ -14,9 +14,8 @@ use crate::field::Fe;
 use crate::input::Input;
 use crate::message::{Consent, Dealing, MaskedInput, MessageKind, Products, Proposal, VectorShare};
 use crate::roster::{Members, SiteIndex};
-use crate::selection::{Factors, Gram, VectorShares, deal, multiply, open};
+use crate::selection::{Factors, Gram, HeldShare, VectorShares, deal, multiply, open};
 use crate::signed::{Broadcast, Signed};
-use crate::wire::Reader;
 
 /// The shares of everyone's vector that this site holds.
 #[derive(Debug)]
@@ -47,7 +46,7 @@ pub struct AwaitingShares {
     dealers: Members,
     holdings: Holdings,
     keys: Vec<(SiteIndex, DerivedKey)>,
-    own: Zeroizing<Vec<Fe>>,
+    own: HeldShare,
 }
 
 impl AwaitingDealings {
@@ -86,12 +85,12 @@ impl AwaitingDealings {
         key.zeroize();
 
         let shared = std::mem::take(&mut dealt.shared);
-        let mut own = Zeroizing::new(Vec::new());
+        let mut own = None;
         let mut sealed = Vec::with_capacity(shared.len());
         for (holder, mut share) in open {
             if holder == dealt.me.index {
                 let elements = VectorShare::elements(&dealt.me.context, dealt.dealers);
-                *own = Reader::new(&share).elements(elements).unwrap_or_default();
+                own = HeldShare::read(&share, elements);
                 continue;
             }
             // Every other dealer has a key with this site.
@@ -105,6 +104,7 @@ impl AwaitingDealings {
             (*dealer, vector_key(secret, dealt.keys_transcript, *dealer, dealt.me.index))
         };
         let keys = shared.iter().map(receive).collect();
+        let own = own.ok_or(SecaggError::OwnMessage { message: MessageKind::Dealing })?;
         let message = dealt.masked_input(words.to_vec());
         let Dealt { me, transcript, dealers, holdings, .. } = dealt;
         Ok((AwaitingShares { me, transcript, dealers, holdings, keys, own }, message, sealed))
@@ -138,10 +138,9 @@ impl AwaitingShares {
                 return Err(SecaggError::Duplicate { message, site: site() });
             }
             let mut open = Zeroizing::new(share.sealed);
-            let opens = key.open(&mut open, &share.tag) && open.len() == 8 * elements;
-            let read = if opens { Reader::new(&open).elements(elements).ok() } else { None };
-            let read = read.ok_or_else(|| SecaggError::DealtShare { dealer: site() })?;
-            held.push((dealer, Zeroizing::new(read)));
+            let opens = key.open(&mut open, &share.tag);
+            let read = if opens { HeldShare::read(&open, elements) } else { None };
+            held.push((dealer, read.ok_or_else(|| SecaggError::DealtShare { dealer: site() })?));
         }
         let (found, expected) = (held.len(), me.context.least_sites());
         if found < expected {

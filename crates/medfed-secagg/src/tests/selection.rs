@@ -2,16 +2,14 @@
 
 use medfed_types::SecretKey;
 use rand::Rng;
-use zeroize::Zeroizing;
 
 use super::federation::*;
 use crate::context::*;
 use crate::coordinator::*;
 use crate::field::Fe;
 use crate::message::*;
-use crate::selection::VectorShares;
+use crate::selection::{HeldShare, VectorShares};
 use crate::site::*;
-use crate::wire::Reader;
 use crate::*;
 
 const LENGTH: usize = 5000;
@@ -305,12 +303,14 @@ fn a_dealer_of_no_vector_is_named() {
         let key = SecretKey::from_bytes([dealer.get() as u8; 32]);
         let dealt = crate::selection::deal(context, &vec![dealer.get() as u32 + 1; LENGTH], all, &key);
         for (holder, bytes) in dealt {
-            let mut share = Reader::new(&bytes).elements(elements).unwrap();
+            let mut bytes = bytes.to_vec();
             if dealer == index(3) {
                 let mut rng = key.generator("noise", &[holder.get() as u64]);
-                share[..LENGTH].fill_with(|| Fe::random(&mut rng));
+                for value in bytes[..8 * LENGTH].chunks_exact_mut(8) {
+                    value.copy_from_slice(&Fe::random(&mut rng).get().to_le_bytes());
+                }
             }
-            held[holder.get()].push((dealer, Zeroizing::new(share)));
+            held[holder.get()].push((dealer, HeldShare::read(&bytes, elements).unwrap()));
         }
     }
     let products: Vec<Products> =

@@ -5,6 +5,7 @@ use crate::agreement::DerivedKey;
 use crate::agreement::{AgreementSecret, SharedSecret};
 use crate::mask::{Sign, fold};
 use crate::roster::Identity;
+use crate::selection::HeldShare;
 use crate::shamir::Seed;
 use crate::site::Participation;
 use crate::*;
@@ -169,4 +170,8 @@ fn secrets_are_wiped_never_copied_and_never_printed() {
     for field in ["encryption", "mask", "self_seed", "self_mask", "mask_key"] {
         assert!(printed.contains(&format!("{field}: <redacted>")), "{field} in {printed}");
     }
+    assert_eq!(format!("{:?}", Input::Update(&[0.125])), "updates of equal weight <redacted>");
+    let bytes = [1; 16];
+    assert_eq!(format!("{:?}", HeldShare::read(&bytes, 2).unwrap()), "<redacted>");
+    assert!(HeldShare::read(&bytes, 1).is_none() && HeldShare::read(&bytes, 3).is_none());
 }
