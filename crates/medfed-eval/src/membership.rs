@@ -93,7 +93,7 @@ impl MembershipScores {
         let accuracy = self.held_out_accuracy();
         let low_false_positives: Vec<LowFalsePositives> =
             LOW_RATES.iter().map(|(rate, least)| self.at(*rate, *least)).collect();
-        let sure = low_false_positives.iter().any(|point| point.gives_patients_away());
+        let sure = low_false_positives.iter().any(LowFalsePositives::gives_patients_away);
         AttackResult {
             members: self.members() as u64,
             non_members: self.non_members() as u64,

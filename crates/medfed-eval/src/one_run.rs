@@ -34,42 +34,42 @@ pub const CONFIDENCE: f64 = 0.95;
 /// ε beyond which the search stops: e^100 is beyond any guarantee worth the name.
 const LARGEST: f64 = 100.0;
 
-/// What an auditor guessed about canaries: 0 ≤ right ≤ guesses ≤ canaries, at least one canary.
+/// What an auditor guessed about canaries: 0 ≤ right ≤ made ≤ canaries, at least one canary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Guesses {
     canaries: u64,
-    guesses: u64,
-    correct: u64,
+    made: u64,
+    right: u64,
 }
 
 impl Guesses {
-    /// `correct` of `guesses` guesses about `canaries` canaries were right.
-    pub fn new(canaries: u64, guesses: u64, correct: u64) -> Result<Self, EvalError> {
+    /// `right` of `made` guesses about `canaries` canaries were right.
+    pub fn new(canaries: u64, made: u64, right: u64) -> Result<Self, EvalError> {
         let refuse =
             |what, expected, found: u64| Err(EvalError::Audit { what, expected, found: found as f64 });
         if canaries == 0 {
             return refuse("the number of canaries", "at least 1", 0);
         }
-        if guesses > canaries {
-            return refuse("the number of guesses", "at most the number of canaries", guesses);
+        if made > canaries {
+            return refuse("the number of guesses", "at most the number of canaries", made);
         }
-        if correct > guesses {
-            return refuse("the number of right guesses", "at most the number of guesses", correct);
+        if right > made {
+            return refuse("the number of right guesses", "at most the number of guesses", right);
         }
-        Ok(Self { canaries, guesses, correct })
+        Ok(Self { canaries, made, right })
     }
 
     /// The most probable that so many right guesses can be under (`epsilon`, `delta`)-differential
     /// privacy, both 0 or more.
     pub fn p_value(self, epsilon: f64, delta: f64) -> f64 {
-        let Self { canaries, guesses, correct } = self;
+        let Self { canaries, made, right } = self;
         let q = 1.0 / (1.0 + (-epsilon).exp());
-        let pure = upper_tail(correct, guesses, q);
+        let pure = upper_tail(right, made, q);
         // Step 2. `between` is P[v − i ≤ Binomial < v].
         let (mut between, mut steepest) = (0.0, 0.0f64);
         if delta > 0.0 {
-            for i in 1..=correct {
-                between += mass(correct - i, guesses, q);
+            for i in 1..=right {
+                between += mass(right - i, made, q);
                 steepest = steepest.max(between / i as f64);
             }
         }
@@ -169,8 +169,8 @@ impl OneRunAudit {
             canaries: m,
             included: included.iter().filter(|included| **included).count() as u64,
             auc: auroc(&scores, &included),
-            guesses: guesses.guesses,
-            correct: guesses.correct,
+            guesses: guesses.made,
+            correct: guesses.right,
             tried,
             confidence: CONFIDENCE,
             delta,

@@ -51,7 +51,7 @@ pub struct Canary {
 #[derive(Debug, Clone)]
 pub struct Canaries {
     dataset: Arc<Dataset>,
-    canaries: Arc<[Canary]>,
+    list: Arc<[Canary]>,
     /// Of each canary, `[channel, height, width]`.
     pixels: Arc<[Vec<u8>]>,
 }
@@ -127,12 +127,12 @@ impl Canaries {
             }
         }
         sites.unused.sort_unstable();
-        Ok(Self { dataset: Arc::clone(dataset), canaries: canaries.into(), pixels: pixels.into() })
+        Ok(Self { dataset: Arc::clone(dataset), list: canaries.into(), pixels: pixels.into() })
     }
 
     /// The canaries.
     pub fn list(&self) -> &[Canary] {
-        &self.canaries
+        &self.list
     }
 
     /// A hospital's images, all those of the data set, followed by the canaries.
@@ -142,7 +142,7 @@ impl Canaries {
 
     /// The canaries that a hospital trains on, by their index among images followed by canaries.
     fn trained_by(&self, site: &SiteId) -> impl Iterator<Item = u32> {
-        let numbered = (self.dataset.len() as u32..).zip(&*self.canaries);
+        let numbered = (self.dataset.len() as u32..).zip(&*self.list);
         numbered.filter(move |(_, canary)| canary.included && canary.site == *site).map(|(index, _)| index)
     }
 
@@ -154,11 +154,11 @@ impl Canaries {
         parameters: &[f32],
         delta: f64,
     ) -> Result<OneRunAudit, FederationError> {
-        let indices: Vec<u32> = (self.dataset.len() as u32..).take(self.canaries.len()).collect();
+        let indices: Vec<u32> = (self.dataset.len() as u32..).take(self.list.len()).collect();
         let images = self.after(Arc::clone(&self.dataset) as _);
         let logits = executor.logits(parameters, &*images, &indices)?;
         let classes = executor.network().spec().classes;
-        let scored = self.canaries.iter().zip(logits.chunks_exact(classes));
+        let scored = self.list.iter().zip(logits.chunks_exact(classes));
         let scored: Vec<ScoredCanary> = scored
             .map(|(canary, logits)| ScoredCanary {
                 score: loss_score(logits, canary.label as usize),
@@ -191,12 +191,12 @@ impl ImageSource for Planted {
     }
 
     fn len(&self) -> usize {
-        self.images.len() + self.canaries.canaries.len()
+        self.images.len() + self.canaries.list.len()
     }
 
     fn label(&self, index: usize) -> u32 {
         match index.checked_sub(self.images.len()) {
-            Some(canary) => self.canaries.canaries[canary].label,
+            Some(canary) => self.canaries.list[canary].label,
             None => self.images.label(index),
         }
     }

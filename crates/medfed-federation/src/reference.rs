@@ -83,6 +83,7 @@ impl ReferenceTraining {
     }
 
     /// Trains reference number `number` and asks it about all targets. Nothing when `cancel` stopped it.
+    #[expect(clippy::missing_panics_doc, reason = "the invariant holds for every number")]
     pub fn train(
         &self,
         number: u32,
@@ -125,7 +126,9 @@ impl ReferenceTraining {
             }
         }
         sites.sort_by(|a, b| a.id.cmp(&b.id));
-        sites.iter_mut().for_each(|site| site.train.sort_unstable());
+        for site in &mut sites {
+            site.train.sort_unstable();
+        }
         Sites { sites, test: Vec::new(), unused: Vec::new(), warnings: Vec::new() }
     }
 }

@@ -75,12 +75,8 @@ fn overfitting() -> Config {
     config(
         "federated: {num_clients: 2, num_rounds: 4}
 model: {channels: [16, 32, 64], dropout: 0}
-training: {batch_size: 16, local_steps: 60, learning_rate: 0.003, optimizer: adam}
-privacy: {enabled: false}"
-            .replace("0.003", &std::env::var("LR").unwrap())
-            .replace("60", &std::env::var("ST").unwrap())
-            .replace("[16, 32]", &std::env::var("CH").unwrap())
-            .as_str(),
+training: {batch_size: 16, local_steps: 120, learning_rate: 0.003, optimizer: adam}
+privacy: {enabled: false}",
     )
 }
 
@@ -135,9 +131,7 @@ fn an_overfitted_model_is_caught_and_random_labels_are_not() {
     let images: Vec<u32> = targets.iter().map(|target| target.image).collect();
     let scores = loss_scores(&executor, &parameters, &images);
     let attack = MembershipScores::new(scores.clone(), member.clone()).unwrap().result();
-    println!("{} {:?}", attack.auc.estimate, attack.auc);
     let audit = canaries.audit(&executor, &parameters, 0.0).unwrap();
-    println!("{audit:?}");
     assert!(attack.auc.lower > 0.6 && attack.vulnerable, "{:?}", attack.auc);
     assert!(audit.epsilon_lower_bound > 0.5, "{audit:?}");
 
@@ -251,7 +245,80 @@ fn a_broken_mechanism_is_refuted_and_a_sound_one_is_not() {
         ("clipping not applied", Mechanism { clip: 1e6, noise: 1.0 }, true),
     ] {
         let audit = audited(mechanism);
-        println!("{what} {audit:?}");
         assert_eq!(audit.refutes(CLAIM), broken, "{what}: {audit:?}");
     }
+}
+
+#[test]
+fn references_come_in_complementary_pairs_and_are_repeatable() {
+    let (targets, _) = targets();
+    let config = config(
+        "federated: {num_clients: 2, num_rounds: 1}
+model: {channels: [8]}
+training: {batch_size: 16, local_steps: 2}
+privacy: {epsilon_budget: 5}",
+    );
+    let training = ReferenceTraining::new(&config, &DATA.0, targets.clone(), None, Seed(1)).unwrap();
+    let train = |number| training.train(number, &Silent, &Cancel::default()).unwrap().unwrap();
+    let (first, second) = (train(0), train(1));
+    assert!(first.included.iter().zip(&second.included).all(|(a, b)| a != b));
+    assert_ne!(first.logits, second.logits);
+    assert_eq!(first, train(0));
+    assert_ne!(training.included(0), training.included(2));
+    let patient = |index: usize| &DATA.0.scans()[targets[index].image as usize].patient;
+    for a in 0..targets.len() {
+        for b in (0..a).filter(|b| patient(a).is_some() && patient(a) == patient(*b)) {
+            assert_eq!(first.included[a], first.included[b]);
+        }
+    }
+    let cancel = Cancel::default();
+    cancel.cancel();
+    assert_eq!(training.train(0, &Silent, &cancel).unwrap(), None);
+}
+
+#[test]
+fn models_for_comparison_find_the_members_of_an_overfitted_model() {
+    let (executor, parameters) = trained(&overfitting(), &DATA.1, None);
+    let (targets, member) = targets();
+    let images: Vec<u32> = targets.iter().map(|target| target.image).collect();
+    let log_odds = |logits: &[f32]| -> Vec<f64> {
+        let each = images.iter().zip(logits.chunks_exact(2));
+        each.map(|(image, logits)| logit_confidence(logits, DATA.0.label(*image as usize) as usize)).collect()
+    };
+    let training = ReferenceTraining::new(&overfitting(), &DATA.0, targets.clone(), None, Seed(1)).unwrap();
+    let mut references = References::new(targets.len());
+    for number in 0..4 {
+        let reference = training.train(number, &Silent, &Cancel::default()).unwrap().unwrap();
+        references.push(log_odds(&reference.logits), reference.included).unwrap();
+    }
+    let observed = log_odds(&executor.logits(&parameters, &*DATA.0, &images).unwrap());
+    let scores = lira(&observed, &references, LiraMode::Online).unwrap();
+    let attack = MembershipScores::new(scores, member).unwrap().result();
+    assert!(attack.auc.lower > 0.6, "{:?}", attack.auc);
+}
+
+#[test]
+fn the_number_of_canaries_trained_on_is_not_to_be_seen() {
+    let config = config(
+        "federated: {num_clients: 2, num_rounds: 1}
+model: {channels: [8]}
+training: {batch_size: 16, local_steps: 1}
+privacy: {enabled: false}",
+    );
+    let planned = |coins: &[bool]| {
+        let (dataset, sites) = &*DATA;
+        let mut sites = sites.clone();
+        let kind = CanaryKind::Mislabelled;
+        let canaries = Canaries::plant(dataset, &mut sites, kind, false, coins, Seed(9)).unwrap();
+        let setup = Setup::new(&config, dataset, &sites, Seed(7), [0; 32]).unwrap().with_canaries(&canaries);
+        let hospitals = setup.hospitals().iter();
+        let seen =
+            hospitals.map(|h| (h.images.announced_images(), h.images.announced_units(), h.training.steps));
+        let units: usize = setup.hospitals().iter().map(|hospital| hospital.images.train.len()).sum();
+        (seen.collect::<Vec<_>>(), units)
+    };
+    let (none, fewer) = planned(&[false; 8]);
+    let (all, more) = planned(&[true; 8]);
+    assert_eq!(none, all);
+    assert_eq!(more - fewer, 8);
 }

@@ -48,8 +48,8 @@ mod tests {
         let logits = [1.0f32, 3.0, -0.5];
         let exps: Vec<f64> = logits.iter().map(|z| f64::from(*z).exp()).collect();
         let sum: f64 = exps.iter().sum();
-        for class in 0..3 {
-            let p = exps[class] / sum;
+        for (class, exp) in exps.iter().enumerate() {
+            let p = exp / sum;
             assert!((loss_score(&logits, class) - p.ln()).abs() < 1e-12);
             assert!((logit_confidence(&logits, class) - (p / (1.0 - p)).ln()).abs() < 1e-12);
         }

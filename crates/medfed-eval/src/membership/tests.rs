@@ -11,9 +11,11 @@ struct Case {
     members: Vec<f64>,
     others: Vec<f64>,
     auc: f64,
-    /// False positive rate allowed, then what sklearn's curve and scipy's exact interval give.
-    low: Vec<(f64, u64, u64, [f64; 2], [f64; 2])>,
+    low: Vec<Low>,
 }
+
+/// False positive rate allowed, hits, false positives (by sklearn's curve), scipy's exact intervals of both.
+type Low = (f64, u64, u64, [f64; 2], [f64; 2]);
 
 #[test]
 fn agrees_with_scikit_learn_and_scipy() {

@@ -143,12 +143,12 @@ impl PrivacyAuditCommand {
         let model = Model::open(&self.model)?;
         let beside = self.model.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let folder = self.out.as_deref().unwrap_or(beside).to_owned();
-        let (dataset, origin) = match (self.member_split, self.other_split) {
-            (Some(_), Some(_)) => (Arc::new(self.plain_data(&model)?), None),
-            _ => {
-                let (dataset, origin) = self.origin(&model, self.results.as_deref().unwrap_or(beside))?;
-                (dataset, Some(origin))
-            }
+        let results = self.results.as_deref().unwrap_or(beside);
+        let (dataset, origin) = if self.member_split.is_some() {
+            (Arc::new(self.plain_data(&model)?), None)
+        } else {
+            let (dataset, origin) = self.origin(&model, results)?;
+            (dataset, Some(origin))
         };
         check_fit(&dataset, &model)?;
         let targets = match (&origin, self.member_split, self.other_split) {
@@ -158,7 +158,7 @@ impl PrivacyAuditCommand {
             }
             (None, ..) => return Err(no_run(&self.model)),
         };
-        let cancel = run::interrupt::watch(|text| note(text))?;
+        let cancel = run::interrupt::watch(note)?;
         let report = self.attacked(&model, &dataset, &targets, origin.as_ref(), &folder, &cancel)?;
         let claim = claim(&model);
         let measured = match origin.as_ref().and_then(|origin| Some((origin, origin.canaries.as_ref()?))) {
@@ -175,7 +175,7 @@ impl PrivacyAuditCommand {
         report.warnings().iter().for_each(|warning| note(&format!("warning: {warning}")));
         let [path, picture] = write(&report, &folder)?;
         if let Some(origin) = &origin {
-            self.keep(&report, &origin.id, self.results.as_deref().unwrap_or(beside));
+            keep(&report, &origin.id, results);
         }
         print(&if self.json { report.to_json()? } else { report.text() })?;
         note(&format!("written: {}, {}", path.display(), picture.display()));
@@ -270,15 +270,15 @@ impl PrivacyAuditCommand {
             .map_err(|errors| unreadable(anyhow::anyhow!("{}", errors.render(false))))?;
         Ok((config, terms.data))
     }
+}
 
-    /// Keeps the report with the run, unless another process writes there.
-    fn keep(&self, report: &Report, run: &RunId, results: &Path) {
-        let kept = Store::open(results)
-            .map_err(store_failure)
-            .and_then(|store| store.put_document(run, DOCUMENT, &report.to_json()?).map_err(store_failure));
-        if kept.is_err() {
-            note("warning: the report could not be kept with the run; the file has it");
-        }
+/// Keeps the report with the run, unless another process writes there.
+fn keep(report: &Report, run: &RunId, results: &Path) {
+    let kept = Store::open(results)
+        .map_err(store_failure)
+        .and_then(|store| store.put_document(run, DOCUMENT, &report.to_json()?).map_err(store_failure));
+    if kept.is_err() {
+        note("warning: the report could not be kept with the run; the file has it");
     }
 }
 

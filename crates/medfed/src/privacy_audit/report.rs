@@ -87,10 +87,10 @@ impl MeasuredPrivacy {
             row(
                 "Epsilon at least:",
                 &format!(
-                    "{:.3}  (confidence {:.0} %, delta {:e}; {} of {} guesses right)",
+                    "{:.3}  (confidence {:.0} %, delta {}; {} of {} guesses right)",
                     audit.epsilon_lower_bound,
                     100.0 * audit.confidence,
-                    audit.delta,
+                    if audit.delta > 0.0 { format!("{:e}", audit.delta) } else { "0".to_owned() },
                     audit.correct,
                     audit.guesses
                 ),

@@ -4,8 +4,7 @@ use crate::failure::Failure;
 use medfed_data::{Dataset, Sites, Split};
 use medfed_federation::reference::Target;
 use medfed_types::{Seed, SiteId};
-use rand::RngExt;
-use rand::seq::SliceRandom;
+use rand::seq::{IndexedRandom, SliceRandom};
 use std::collections::HashSet;
 
 /// Non-members that are wanted at least; with fewer, others than the first choice are taken too.
@@ -14,9 +13,9 @@ const ENOUGH: usize = 100;
 /// Where images that the model was not trained on come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum NonMembers {
-    /// The hospitals' validation images; with fewer than 100 of them, all held-out images.
+    /// Validation images and images that nobody used; with fewer than 100 of them, test images too.
     Auto,
-    /// The hospitals' validation images.
+    /// Validation images and images that nobody used.
     Validation,
     /// The common test images.
     Test,
@@ -61,7 +60,9 @@ impl Targets {
             let validation = || of(|site| &site.validation);
             let (mut others, from) = match choice {
                 NonMembers::Test => (common(&sites.test), "test"),
-                NonMembers::Auto | NonMembers::Validation => (validation(), "validation"),
+                NonMembers::Auto | NonMembers::Validation => {
+                    ([validation(), common(&sites.unused)].concat(), "validation and unused")
+                }
                 NonMembers::All => {
                     ([validation(), common(&sites.test), common(&sites.unused)].concat(), "held-out")
                 }
@@ -80,12 +81,9 @@ impl Targets {
                 "{overlapping} {from} images are left out: their patients were trained on with other images"
             ));
         }
-        if from != "validation" {
-            let mut rng = seed.generator("audit hospitals", &[]);
-            for (_, site) in others.iter_mut().filter(|(_, site)| site.is_none()) {
-                *site = (!sites.sites.is_empty())
-                    .then(|| sites.sites[rng.random_range(0..sites.sites.len())].id.clone());
-            }
+        let mut rng = seed.generator("audit hospitals", &[]);
+        for (_, site) in others.iter_mut().filter(|(_, site)| site.is_none()) {
+            *site = sites.sites.choose(&mut rng).map(|site| site.id.clone());
         }
         Self::new(dataset, members, others, format!("the {from} images"), warnings, seed)
     }
