@@ -7,7 +7,7 @@
 //! | statistic | what is compared | with |
 //! |---|---|---|
 //! | [`Statistic::Norm`] | logarithm of the norm over [`Expected::scale`] | the hospitals' median, in units of their spread |
-//! | [`Statistic::History`] | the same, relative to the median of the others | the hospital's own last 20 rounds, once there are 5 |
+//! | [`Statistic::History`] | the same, relative to the median of the others | the hospital's own last 20 rounds, once there are 5; in units of their spread or that of all hospitals' changes |
 //! | [`Statistic::Cosine`] | cosine to the mean of the other updates, below 0 only | the hospitals' median cosine, in units of their spread |
 //! | [`Statistic::TooSmall`] | the norm | [`Expected::least_norm`]: half of what the announced noise alone makes |
 //! | [`Statistic::SampleCount`] | the claimed number of images | the number the hospital enrolled with |
@@ -204,36 +204,46 @@ impl Round<'_> {
         let threshold = (cutoff * scale).min(FARTHEST.ln() / spread);
         let power = power(STATED_FACTOR.ln() / spread, threshold);
         self.blind(Statistic::Norm, power);
-        let chance = RATE / hospitals as f64;
-        let mut best_of_pasts: Option<f64> = None;
+        let mut usual = vec![true; hospitals];
         for (at, value) in values.iter().enumerate() {
-            let site = self.updates[at].site().clone();
             let score = (value - center) / spread;
-            let mut usual = score.abs() <= threshold;
-            if !usual {
+            if score.abs() > threshold {
+                usual[at] = false;
                 self.find(at, Statistic::Norm, score, threshold, Some(power));
             }
-            // Against the others alone: whoever is the median itself would be 0 from it, which is not
-            // normal.
-            let others = values.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, v)| *v);
-            let relative = value - median(others.collect());
-            if let Some(past) = history.compare(&site, relative, chance) {
-                let threshold = past.threshold * scale;
-                let power = self::power(STATED_FACTOR.ln() / past.spread, threshold);
-                best_of_pasts = Some(best_of_pasts.map_or(power, |best| best.max(power)));
-                if past.score.abs() > threshold {
-                    usual = false;
-                    self.find(at, Statistic::History, past.score, threshold, Some(power));
-                }
-            }
-            // What was out of line does not become the new usual.
-            if usual {
-                history.push(&site, relative);
+        }
+        self.against_the_past(&values, scale, history, &mut usual);
+        // What was out of line does not become the new usual.
+        for (at, value) in relative(&values).into_iter().enumerate().filter(|(at, _)| usual[*at]) {
+            history.push(self.updates[at].site(), value);
+        }
+    }
+
+    /// Norms against each hospital's own past. Where all hospitals changed more than their pasts predict,
+    /// as when the learning rate runs out, a change has to be large among the changes.
+    fn against_the_past(&mut self, values: &[f64], scale: f64, history: &History, usual: &mut [bool]) {
+        let chance = RATE / values.len() as f64;
+        let changed = |(update, value): (&&SiteUpdate, f64)| {
+            history.of(update.site(), chance).map(|past| (value - past.mean, past))
+        };
+        let changes: Vec<_> = self.updates.iter().zip(relative(values)).map(changed).collect();
+        let known: Vec<f64> = changes.iter().flatten().map(|(change, _)| *change).collect();
+        if known.is_empty() {
+            return;
+        }
+        let (_, of_all) = center_and_spread(&known);
+        let mut best: f64 = 0.0;
+        for (at, (change, past)) in changes.into_iter().enumerate().filter_map(|(at, c)| Some((at, c?))) {
+            let spread = past.spread.max(of_all);
+            let threshold = past.threshold * scale;
+            let power = power(STATED_FACTOR.ln() / spread, threshold);
+            best = best.max(power);
+            if (change / spread).abs() > threshold {
+                usual[at] = false;
+                self.find(at, Statistic::History, change / spread, threshold, Some(power));
             }
         }
-        if let Some(power) = best_of_pasts {
-            self.blind(Statistic::History, power);
-        }
+        self.blind(Statistic::History, best);
     }
 
     /// Updates that point against the others.
@@ -286,6 +296,16 @@ impl Round<'_> {
             self.warnings.push(InspectionWarning::Blind { statistic, hospitals, power });
         }
     }
+}
+
+/// Each value less the median of the others. Against the others alone: whoever is the median itself would
+/// be 0 from it, which is not normal.
+fn relative(values: &[f64]) -> Vec<f64> {
+    let from_others = |at: usize| {
+        let others = values.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, value)| *value);
+        values[at] - median(others.collect())
+    };
+    (0..values.len()).map(from_others).collect()
 }
 
 /// Probability that a standard normal value moved by `deviation` passes `threshold`.

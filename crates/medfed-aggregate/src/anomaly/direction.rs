@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn the_short_formula_is_the_definition() {
         let delta = |seed: u32| -> Vec<f32> {
-            (0..5000u32).map(|i| (i.wrapping_mul(2_654_435_761 ^ seed) >> 8) as f32 / 1e6 - 8.0).collect()
+            (0..5000u32).map(|i| (i.wrapping_mul(0x9e37_79b1 ^ seed) >> 8) as f32 / 1e6 - 8.0).collect()
         };
         let updates = updates(&[delta(1), delta(77), delta(12_345), vec![0.0; 5000]]);
         let updates: Vec<&SiteUpdate> = updates.iter().collect();

@@ -19,31 +19,31 @@ const MAGIC: &[u8; 8] = b"medfedH1";
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct History(BTreeMap<SiteId, VecDeque<f64>>);
 
-/// How far a value is from a hospital's past.
+/// A hospital's past as a prediction of its next value.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct FromPast {
-    /// Distance from the mean of the past in units of `spread`.
-    pub(super) score: f64,
-    /// Score that an honest hospital passes with the chance asked for.
-    pub(super) threshold: f64,
-    /// Standard deviation of a further value.
+pub(super) struct Past {
+    /// What is expected.
+    pub(super) mean: f64,
+    /// Standard deviation of the next value.
     pub(super) spread: f64,
+    /// Distance in units of `spread` that an honest hospital passes with the chance asked for.
+    pub(super) threshold: f64,
 }
 
 impl History {
-    /// Compares `value` with the hospital's past; nothing while the past is too short.
+    /// What the hospital's past predicts; nothing while it is too short.
     ///
     /// The past and a further value from one normal distribution differ by a variable of Student's t
     /// distribution with one degree of freedom less than there are past values: `chance`, on both sides
     /// together, is exact for them.
-    pub(super) fn compare(&self, site: &SiteId, value: f64, chance: f64) -> Option<FromPast> {
+    pub(super) fn of(&self, site: &SiteId, chance: f64) -> Option<Past> {
         let past = self.0.get(site).filter(|past| past.len() >= SHORTEST)?;
         let n = past.len() as f64;
         let mean = past.iter().sum::<f64>() / n;
         let variance = past.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0);
         let spread = variance.sqrt().max(LEAST_SPREAD) * (1.0 + 1.0 / n).sqrt();
         let threshold = student_quantile(n - 1.0, chance / 2.0)?;
-        Some(FromPast { score: (value - mean) / spread, threshold, spread })
+        Some(Past { mean, spread, threshold })
     }
 
     /// Remembers `value`.
@@ -138,13 +138,13 @@ mod tests {
         for round in 0..4 {
             history.push(&site("a"), f64::from(round));
         }
-        assert_eq!(history.compare(&site("a"), 9.0, 0.01), None);
+        assert_eq!(history.of(&site("a"), 0.01), None);
         for _ in 0..LONGEST {
             history.push(&site("a"), 1.0);
         }
-        let found = history.compare(&site("a"), 1.5, 0.01).unwrap();
-        assert!((found.score - 0.5 / (LEAST_SPREAD * 1.05f64.sqrt())).abs() < 1e-9);
-        assert_eq!(history.compare(&site("b"), 1.5, 0.01), None);
+        let past = history.of(&site("a"), 0.01).unwrap();
+        assert!(past.mean == 1.0 && (past.spread - LEAST_SPREAD * 1.05f64.sqrt()).abs() < 1e-9);
+        assert_eq!(history.of(&site("b"), 0.01), None);
     }
 
     #[test]

@@ -168,6 +168,27 @@ fn a_hospital_that_changes_is_held_against_its_own_past() {
     assert_eq!(detector, restored, "a failed restore changes nothing");
 }
 
+/// At the end of a schedule all norms scatter: nobody stands out for having changed.
+#[test]
+fn a_round_in_which_everybody_changes_is_no_finding() {
+    let mut normal = Normal::new(5);
+    let mut updates = |spread: f64| -> Vec<SiteUpdate> {
+        (0..10)
+            .map(|at| {
+                let size = (spread * normal.draw()).exp();
+                update(at, normal.vector(100).into_iter().map(|value| size * value))
+            })
+            .collect()
+    };
+    let mut detector = robust();
+    for _ in 0..10 {
+        detector = detector.inspect(&updates(0.02), &BTreeMap::new()).next;
+    }
+    for _ in 0..20 {
+        assert_eq!(detector.inspect(&updates(0.5), &BTreeMap::new()).findings, []);
+    }
+}
+
 #[test]
 fn what_the_plan_rules_out_is_found_whatever_the_others_do() {
     let noise = Some(AnnouncedNoise { deviation: 0.02, clip: 1.0, parameters: 5000 });

@@ -63,12 +63,16 @@ pub(super) fn forge(
         }
         SimulatedAttack::Mimic => {
             if let Some(copied) = farthest(honest) {
-                bad.iter_mut().for_each(|update| update.delta.copy_from_slice(copied));
+                for update in bad {
+                    update.delta.copy_from_slice(copied);
+                }
             }
         }
         SimulatedAttack::Sybil => {
             if let Some((first, others)) = bad.split_first_mut() {
-                others.iter_mut().for_each(|update| update.delta.copy_from_slice(&first.delta));
+                for update in others {
+                    update.delta.copy_from_slice(&first.delta);
+                }
             }
         }
     }
@@ -88,7 +92,9 @@ fn send(bad: &mut [&mut RawUpdate], honest: &[&[f32]], value: impl Fn(f64, f64) 
         let variance = values().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
         *sent = value(mean, variance.sqrt()) as f32;
     }
-    others.iter_mut().for_each(|update| update.delta.copy_from_slice(&first.delta));
+    for update in others {
+        update.delta.copy_from_slice(&first.delta);
+    }
 }
 
 /// By how many deviations ALIE moves (Baruch et al. 2019, algorithm 3): so far that s = ⌊n/2 + 1⌋ − f honest
