@@ -26,7 +26,7 @@ pub(super) struct OrchestratorLog {
 struct Content {
     run: RunId,
     summary: Summary,
-    round_history: Vec<Round>,
+    round_history: Vec<HistoryEntry>,
     /// Decisions by which hospitals left before a round that did not come.
     last_decisions: Vec<SiteDecision>,
 }
@@ -63,7 +63,7 @@ enum BudgetStatus {
 }
 
 #[derive(Debug, Serialize)]
-struct Round {
+struct HistoryEntry {
     round_num: u32,
     epsilon_round: Option<f64>,
     epsilon_total: Option<f64>,
@@ -91,7 +91,9 @@ impl OrchestratorLog {
         let (warning, critical) =
             (orchestrator.budget_warning_threshold, orchestrator.budget_critical_threshold);
         let mut log = Self { path, content, warning, critical };
-        done.iter().for_each(|report| log.add(report));
+        for report in done {
+            log.add(report);
+        }
         Some(log)
     }
 
@@ -113,7 +115,7 @@ impl OrchestratorLog {
         let watch = report.orchestrator.as_ref();
         // A round that is done again after a crash takes the place of the first.
         self.content.round_history.retain(|round| round.round_num < report.round_num);
-        self.content.round_history.push(Round {
+        self.content.round_history.push(HistoryEntry {
             round_num: report.round_num,
             epsilon_round: report.epsilon_round,
             epsilon_total: report.epsilon_total,

@@ -16,7 +16,8 @@ use std::sync::Arc;
 /// Prints what a configuration would spend: noise and epsilon of every round at every hospital.
 ///
 /// Reads the images to count units and divides them as a run would, trains nothing and writes nothing.
-/// Every hospital is taken to train in every round; a run that draws only some of them spends less.
+/// Every hospital is taken to train in every round; a run that draws only some of them spends less. Without
+/// a seed each run divides the images anew, so the hospitals of a run may be a little larger or smaller.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
         medfed dp plan --config config/config.yaml\n  \
