@@ -1,7 +1,8 @@
 //! Colours by what they are for.
 //!
-//! Series take the palette of Okabe and Ito (2008), which the usual kinds of colour blindness tell apart;
-//! dashes and markers tell the series apart in grey.
+//! Series take colours of Okabe and Ito (2008), a little darker so that lines stand out on white, and a
+//! purple of Tol (2021): the usual kinds of colour blindness tell them apart. Dashes and markers tell the
+//! series apart in grey.
 
 use std::borrow::Cow;
 

@@ -60,8 +60,20 @@ impl Page {
     fn section(&mut self, number: usize, section: &Section) {
         let title = escaped(&section.title);
         self.puts(format_args!("<section id=\"s{number}\" aria-labelledby=\"h{number}\">\n<h2 id=\"h{number}\">{number}. {title}</h2>\n"));
+        let mut narrow = false;
         for block in &section.blocks {
+            // Narrow charts stand beside each other where there is room.
+            let is_narrow = matches!(block, Block::Chart(chart) if chart.width <= 460.0);
+            match (narrow, is_narrow) {
+                (false, true) => self.put("<div class=\"pair\">\n"),
+                (true, false) => self.put("</div>\n"),
+                _ => {}
+            }
+            narrow = is_narrow;
             self.block(block);
+        }
+        if narrow {
+            self.put("</div>\n");
         }
         self.put("</section>\n");
     }

@@ -100,13 +100,41 @@ impl<'a> Layout<'a> {
         self.y += 8.0;
         self.line(&title, 14.0, true, INK, part, 0.0);
         self.y += 3.0;
-        for (index, block) in section.blocks.iter().enumerate() {
-            // A heading stays with what follows it.
-            if let (Block::Heading(_), Some(Block::Chart(chart))) = (block, section.blocks.get(index + 1)) {
-                self.need(chart.height as f32 * scale(chart) + 40.0);
+        let mut blocks = section.blocks.iter().peekable();
+        while let Some(block) = blocks.next() {
+            match (block, blocks.peek()) {
+                // A heading stays with what follows it.
+                (Block::Heading(_), Some(Block::Chart(chart))) => {
+                    self.need(chart.height as f32 * scale(chart) + 40.0);
+                    self.block(block);
+                }
+                (Block::Chart(left), Some(Block::Chart(right))) if is_narrow(left) && is_narrow(right) => {
+                    self.pair(left, right);
+                    blocks.next();
+                }
+                _ => self.block(block),
             }
-            self.block(block);
         }
+    }
+
+    /// Two narrow charts beside each other.
+    fn pair(&mut self, left: &'a Chart, right: &'a Chart) {
+        const GAP: f32 = 8.0;
+        let scale = (WIDTH - GAP) / (left.width + right.width) as f32;
+        let height = left.height.max(right.height) as f32 * scale;
+        self.need(height);
+        let mut x = LEFT;
+        for chart in [left, right] {
+            let part = self.figure(chart);
+            self.draw(Op::Chart { chart, place: (x, self.y), scale, part });
+            x += chart.width as f32 * scale + GAP;
+        }
+        self.y += height + 6.0;
+    }
+
+    /// The part of the structure that a chart is.
+    fn figure(&mut self, chart: &Chart) -> usize {
+        self.pages.part(Kind::Figure(format!("{}. {}", chart.title, chart.description)), None)
     }
 
     fn block(&mut self, block: &'a Block) {
@@ -185,10 +213,15 @@ impl<'a> Layout<'a> {
     }
 
     fn chart(&mut self, chart: &'a Chart) {
-        let scale = scale(chart);
+        let mut scale = scale(chart);
+        // Rather a little smaller than on the next page.
+        let left = (BOTTOM - self.y) / (chart.height as f32 * scale);
+        if (0.75..1.0).contains(&left) {
+            scale *= left;
+        }
         let height = chart.height as f32 * scale;
-        self.need(height);
-        let part = self.pages.part(Kind::Figure(format!("{}. {}", chart.title, chart.description)), None);
+        self.need(height - 1.0);
+        let part = self.figure(chart);
         self.draw(Op::Chart { chart, place: (LEFT, self.y), scale, part });
         self.y += height + 6.0;
     }
@@ -236,4 +269,9 @@ impl<'a> Layout<'a> {
 /// smaller.
 fn scale(chart: &Chart) -> f32 {
     (WIDTH / chart.width as f32).min(0.72).min((BOTTOM - TOP - 40.0) / chart.height as f32)
+}
+
+/// Whether two such charts fit beside each other.
+fn is_narrow(chart: &Chart) -> bool {
+    chart.width <= 460.0
 }

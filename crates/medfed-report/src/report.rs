@@ -137,22 +137,25 @@ impl RunRecord {
         ];
         section.table("Rounds", head, rows.collect());
         section.say(format!("The seed of weights, splits and order is {}.", self.run.seed.0));
-        let mut rows = Vec::new();
-        for (name, part) in self.config().entries("").filter(|(name, _)| !PLACES.contains(name)) {
-            settings(name, part, &mut rows);
-        }
-        section.table("Configuration", ["key", "value"], rows);
+        let parts = self.config().entries("").filter(|(name, _)| !PLACES.contains(name));
+        let rows = parts.map(|(name, part)| {
+            let mut keys = Vec::new();
+            settings("", part, &mut keys);
+            [name.to_owned(), keys.join("; ")]
+        });
+        section.table("Configuration", ["section", "keys and values"], rows.collect());
         section
     }
 }
 
-/// Keys of the configuration with their values, one in a row.
-fn settings(key: &str, value: Fields<'_>, rows: &mut Vec<[String; 2]>) {
+/// Keys of the configuration with their values.
+fn settings(key: &str, value: Fields<'_>, keys: &mut Vec<String>) {
     let mut inside = value.entries("").peekable();
     if inside.peek().is_some() {
-        inside.for_each(|(name, value)| settings(&format!("{key}.{name}"), value, rows));
+        let of = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
+        inside.for_each(|(name, value)| settings(&of(name), value, keys));
     } else {
         let text = value.text("").map_or_else(|| value.0.to_string(), str::to_owned);
-        rows.push([key.to_owned(), text]);
+        keys.push(format!("{key} = {text}"));
     }
 }

@@ -14,10 +14,15 @@ impl Layout<'_> {
     pub(super) fn table(&mut self, caption: &str, table: &Table) {
         let columns = Columns::of(table);
         // The largest size at which no word has to be broken, if there is one.
-        let size = [8.5, 8.0, 7.5, 7.0, 6.5].into_iter().find(|size| columns.at(*size).1).unwrap_or(6.0);
+        let fits = [8.5, 8.0, 7.5, 7.0, 6.5].into_iter().find(|size| columns.at(*size).1);
+        // Few columns have room for words that are broken.
+        let size = fits.unwrap_or(if table.columns.len() > 4 { 6.0 } else { 8.0 });
         let (widths, _) = columns.at(size);
         let whole = self.pages.part(Kind::Table, None);
-        self.need(4.0 * size * 2.0);
+        // A short table stays whole, a long one has at least a few rows on its first page.
+        let rows = table.rows.iter().map(|cells| height(cells, &widths, size, false));
+        let high: f32 = rows.take(16).sum::<f32>() + height(&table.columns, &widths, size, true) + 16.0;
+        self.need(if high < 240.0 { high } else { 80.0 });
         let name = self.pages.part(Kind::Caption, Some(whole));
         for line in Fonts::get().wrapped(caption, true, 9.0, WIDTH) {
             self.line(&line, 9.0, true, INK, name, 0.0);

@@ -97,10 +97,18 @@ fn overall(record: &RunRecord, section: &mut Section) {
         let names = (0..counts.len()).map(|class| record.class_name(class)).collect();
         section.chart(
             ConfusionMatrix { title: "Confusion on the test set".to_owned(), classes: names, counts }
-                .draw(Width::FULL),
+                .draw(Width::HALF),
         );
     }
     curves(record, section);
+}
+
+/// Whether every test image was given the same class, and there were several classes to give.
+pub(super) fn one_class_for_all(record: &RunRecord) -> bool {
+    let counts = rows_of(test(record).at("confusion"));
+    let given = |class: usize| counts.iter().any(|row| row.get(class).is_some_and(|count| *count > 0));
+    let true_classes = counts.iter().filter(|row| row.iter().any(|count| *count > 0)).count();
+    true_classes > 1 && (0..counts.len()).filter(|class| given(*class)).count() == 1
 }
 
 /// The rows of an array of arrays of counts.
@@ -129,7 +137,7 @@ fn curves(record: &RunRecord, section: &mut Section) {
         .collect();
     if !roc.is_empty() {
         let title = "Receiver operating characteristic".to_owned();
-        section.chart(RocChart { title, curves: roc, log: false, ceiling: None }.draw(Width::FULL));
+        section.chart(RocChart { title, curves: roc, log: false, ceiling: None }.draw(Width::HALF));
     }
     let curves: Vec<Curve> = shown
         .iter()
@@ -140,7 +148,7 @@ fn curves(record: &RunRecord, section: &mut Section) {
         let positives = performance.last().and_then(|found| found.number("n")).filter(|_| shown.len() == 1);
         let prevalence = positives.zip(all).map(|(positives, all)| positives / all);
         let title = "Precision and recall".to_owned();
-        section.chart(PrecisionRecallChart { title, curves, prevalence }.draw(Width::FULL));
+        section.chart(PrecisionRecallChart { title, curves, prevalence }.draw(Width::HALF));
     }
     for found in shown.iter().take(6) {
         let bin = |bin: Fields<'_>| {
@@ -158,7 +166,7 @@ fn curves(record: &RunRecord, section: &mut Section) {
             let class =
                 found.count("class").map_or_else(String::new, |class| record.class_name(class as usize));
             let title = format!("Calibration of the probability of {class}");
-            section.chart(CalibrationChart { title, counted: "images".to_owned(), bins }.draw(Width::FULL));
+            section.chart(CalibrationChart { title, counted: "images".to_owned(), bins }.draw(Width::HALF));
         }
     }
 }

@@ -4,6 +4,8 @@ use crate::document::Section;
 use crate::fields::Fields;
 use crate::number::counted;
 use crate::record::RunRecord;
+use medfed_store::Event;
+use serde_json::Value;
 
 /// The attack that was simulated.
 pub(super) fn simulated_attack(record: &RunRecord) -> Option<(String, Vec<String>)> {
@@ -110,28 +112,46 @@ fn findings(record: &RunRecord, section: &mut Section) {
 
 /// A finding of the detector in words.
 fn finding(anomaly: Fields<'_>) -> String {
-    let said = anomaly.entries("").filter(|(key, _)| !["site", "hospital"].contains(key)).filter_map(
-        |(key, value)| {
-            let value = match value.0 {
-                serde_json::Value::String(text) => text.replace('_', " "),
-                serde_json::Value::Number(number) => number.as_f64().map(|number| format!("{number:.3}"))?,
-                serde_json::Value::Bool(flag) => flag.to_string(),
-                _ => return None,
-            };
-            Some(format!("{} {value}", key.replace('_', " ")))
+    let told = |key: &str| ["site", "hospital"].contains(&key);
+    let said = anomaly.entries("").filter(|(key, value)| !told(key) && !value.is_null());
+    said.map(|(key, value)| format!("{} {}", key.replace('_', " "), words(value)))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// A stored value in words.
+fn words(value: Fields<'_>) -> String {
+    match value.0 {
+        Value::Null => "none".to_owned(),
+        Value::Bool(flag) => if *flag { "yes" } else { "no" }.to_owned(),
+        Value::Number(number) => match number.as_u64() {
+            Some(whole) => crate::number::whole(whole),
+            None => number.as_f64().map_or_else(|| number.to_string(), |number| format!("{number:.3}")),
         },
-    );
-    said.collect::<Vec<_>>().join(", ")
+        Value::String(text) => text.replace('_', " "),
+        Value::Array(_) => value.items("").map(words).collect::<Vec<_>>().join(", "),
+        Value::Object(_) => {
+            let entries =
+                value.entries("").map(|(key, value)| format!("{} {}", key.replace('_', " "), words(value)));
+            entries.collect::<Vec<_>>().join("; ")
+        }
+    }
+}
+
+/// What happened, violations of fairness aside: they have their own section.
+pub(super) fn incidents(record: &RunRecord) -> Vec<&Event> {
+    record.events.iter().filter(|event| !event.kind.starts_with("fairness")).collect()
 }
 
 fn events(record: &RunRecord, section: &mut Section) {
+    const MOST: usize = 100;
     section.heading("Events");
-    if record.events.is_empty() {
+    let events = incidents(record);
+    if events.is_empty() {
         section.say("None recorded.");
         return;
     }
-    const MOST: usize = 100;
-    let row = |event: &medfed_store::Event| {
+    let row = |event: &&Event| {
         [
             event.time.to_string(),
             event.round.map_or_else(|| "–".to_owned(), |round| round.to_string()),
@@ -139,8 +159,8 @@ fn events(record: &RunRecord, section: &mut Section) {
             detail(&event.detail),
         ]
     };
-    let more = record.events.len().saturating_sub(MOST);
-    let rows = record.events.iter().take(MOST).map(row).collect();
+    let more = events.len().saturating_sub(MOST);
+    let rows = events.iter().take(MOST).map(row).collect();
     section.table("Recorded events", ["time (UTC)", "round", "event", "detail"], rows);
     if more > 0 {
         section.say(format!("And {} more in the store.", counted(more as u64, "event", "events")));
@@ -148,14 +168,8 @@ fn events(record: &RunRecord, section: &mut Section) {
 }
 
 /// The particulars of an event in one line.
-fn detail(value: &serde_json::Value) -> String {
+fn detail(value: &Value) -> String {
     let fields = Fields(value);
-    if let Some(text) = ["message", "reason", "text"].into_iter().find_map(|key| fields.text(key)) {
-        return text.to_owned();
-    }
-    let text = match value {
-        serde_json::Value::String(text) => text.clone(),
-        value => value.to_string(),
-    };
-    if text.chars().count() > 300 { text.chars().take(300).chain(['…']).collect() } else { text }
+    let sentence = ["message", "reason", "text"].into_iter().find_map(|key| fields.text(key));
+    sentence.map_or_else(|| words(fields), str::to_owned)
 }

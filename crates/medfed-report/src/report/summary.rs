@@ -89,6 +89,12 @@ pub(crate) fn verdict(record: &RunRecord) -> Block {
         }
         Some(_) => {}
     }
+    if performance::one_class_for_all(record) {
+        add(
+            Tone::Bad,
+            "The model says the same of every test image: it cannot be used at its threshold, and equal rates between groups mean nothing.",
+        );
+    }
     if fairness::groups_of(record).iter().all(|(.., group)| group.at("rates").is_null()) {
         add(Tone::Caution, "Whether the model serves groups of patients equally well was not measured.");
     }
@@ -176,10 +182,13 @@ fn quality(record: &RunRecord) -> Option<String> {
 }
 
 fn even(record: &RunRecord) -> Option<String> {
-    let rates: Vec<(&str, f64)> = record
+    let rates: Vec<(String, f64)> = record
         .best_round()
         .items("hospitals")
-        .filter_map(|site| Some((site.text("hospital")?, site.number("accuracy")?)))
+        .filter_map(|site| {
+            let images = counted(site.count("validation_images")?, "image", "images");
+            Some((format!("{}, {images}", site.text("hospital")?), site.number("accuracy")?))
+        })
         .collect();
     let worst = rates.iter().min_by(|a, b| a.1.total_cmp(&b.1))?;
     let best = rates.iter().max_by(|a, b| a.1.total_cmp(&b.1))?;
@@ -224,7 +233,7 @@ fn private(record: &RunRecord) -> Option<String> {
 }
 
 fn incidents(record: &RunRecord) -> Option<String> {
-    let events = record.events.len() as u64;
+    let events = security::incidents(record).len() as u64;
     let found = record.rounds.iter().filter(|round| security::out_of_line(round)).count() as u64;
     let mut incidents = Vec::new();
     if events > 0 {
