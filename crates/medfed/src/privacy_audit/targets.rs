@@ -177,7 +177,9 @@ fn class_matched(member: &[bool], label: impl Fn(usize) -> u32, classes: usize, 
         let mut drawn = members[class].clone();
         drawn.shuffle(&mut rng);
         drawn.truncate((ratio * others[class] as f64).round() as usize);
-        drawn.into_iter().for_each(|index| counted[index] = true);
+        for index in drawn {
+            counted[index] = true;
+        }
     }
     counted
 }
