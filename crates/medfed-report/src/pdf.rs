@@ -26,7 +26,7 @@ impl Document {
     /// The report as a PDF file.
     pub fn pdf(&self) -> Result<Vec<u8>, ReportError> {
         let mut layout = Layout { pages: Pages::default(), y: TOP };
-        layout.pages.pages.push(Vec::new());
+        layout.pages.sheets.push(Vec::new());
         layout.head(self);
         for (index, section) in self.sections.iter().enumerate() {
             layout.section(index + 1, section);
@@ -44,13 +44,13 @@ struct Layout<'a> {
 
 impl<'a> Layout<'a> {
     fn draw(&mut self, op: Op<'a>) {
-        if let Some(page) = self.pages.pages.last_mut() {
+        if let Some(page) = self.pages.sheets.last_mut() {
             page.push(op);
         }
     }
 
     fn break_page(&mut self) {
-        self.pages.pages.push(Vec::new());
+        self.pages.sheets.push(Vec::new());
         self.y = TOP;
     }
 
@@ -245,10 +245,10 @@ impl<'a> Layout<'a> {
 
     fn footers(&mut self, title: &str) {
         let fonts = Fonts::get();
-        let all = self.pages.pages.len();
+        let all = self.pages.sheets.len();
         let y = PAGE.1 - 34.0;
         let title = fonts.wrapped(title, false, 8.0, WIDTH - 90.0).swap_remove(0);
-        for (index, page) in self.pages.pages.iter_mut().enumerate() {
+        for (index, page) in self.pages.sheets.iter_mut().enumerate() {
             let number = format!("Page {} of {all}", index + 1);
             let right = LEFT + WIDTH - fonts.width(&number, false, 8.0);
             for (x, text) in [(LEFT, title.clone()), (right, number)] {

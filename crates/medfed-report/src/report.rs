@@ -7,6 +7,7 @@ mod performance;
 mod privacy;
 mod security;
 mod summary;
+mod verdict;
 
 use crate::document::{Document, Section};
 use crate::fields::Fields;
@@ -17,7 +18,7 @@ pub(crate) use data::sentences as data_sentences;
 pub(crate) use fairness::groups_of as groups;
 pub(crate) use limits::sentences as limits;
 pub(crate) use performance::test;
-pub(crate) use summary::verdict;
+pub(crate) use verdict::verdict;
 
 /// Parts of the configuration that say where things are, not what was done.
 const PLACES: [&str; 2] = ["output", "dashboard"];

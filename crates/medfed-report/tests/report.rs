@@ -160,11 +160,12 @@ fn verdict(document: &Document) -> (Tone, String) {
 #[test]
 fn everything_that_was_measured_is_reported() {
     let report = everything().record().report();
-    let all: String = report
+    let sections: Vec<String> = report
         .sections
         .iter()
         .map(|section| format!("# {}\n{}\n\n", section.title, words(section)))
         .collect();
+    let all = sections.concat();
     insta::assert_snapshot!(all);
     assert!(!all.contains("Not measured"));
     assert_eq!(verdict(&report).0, Tone::Caution);
@@ -182,28 +183,31 @@ fn a_run_that_has_just_begun_has_a_report() {
     assert!(stored.record().model_card().contains("## Intended use"));
 }
 
+/// What makes a run a bad one: a change of its configuration or summary.
+type Change = fn(&mut Value, &mut Value);
+
 #[test]
 fn each_reason_against_a_model_is_said() {
-    let with = |change: &dyn Fn(&mut Value, &mut Value)| {
+    let with = |change: Change| {
         let (mut config, mut summary) = (config(), summary());
         change(&mut config, &mut summary);
         let stored = Stored::new(&config).round(2, &round(2)).finished(RunStatus::Completed, &summary);
         verdict(&stored.record().report())
     };
-    let cases: [(&dyn Fn(&mut Value, &mut Value), &str); 4] = [
-        (&|config, _| config["privacy"]["enabled"] = json!(false), "without differential privacy"),
+    let cases: [(Change, &str); 4] = [
+        (|config, _| config["privacy"]["enabled"] = json!(false), "without differential privacy"),
         (
-            &|_, summary| summary["test"]["auc"] = json!({ "estimate": 0.52, "lower": 0.48, "upper": 0.56 }),
+            |_, summary| summary["test"]["auc"] = json!({ "estimate": 0.52, "lower": 0.48, "upper": 0.56 }),
             "not shown to be better than guessing",
         ),
         (
-            &|_, summary| {
-                summary["simulated_attack"] = json!({ "attack": "sign_flip", "attackers": ["South"] })
+            |_, summary| {
+                summary["simulated_attack"] = json!({ "attack": "sign_flip", "attackers": ["South"] });
             },
             "An attack was simulated",
         ),
         (
-            &|_, summary| summary["simulated_attack"] = json!({ "attack": "backdoor", "attackers": [] }),
+            |_, summary| summary["simulated_attack"] = json!({ "attack": "backdoor", "attackers": [] }),
             "for study only",
         ),
     ];
@@ -222,7 +226,7 @@ fn each_reason_against_a_model_is_said() {
     for said in [
         "guarantee does not hold",
         "could tell images that were trained on",
-        "canaries",
+        "Canaries",
         "failed before its end",
     ] {
         assert!(reasons.contains(said), "{said}: {reasons}");

@@ -65,7 +65,7 @@ pub(super) enum Kind {
 /// All pages and the structure of the document.
 #[derive(Default)]
 pub(super) struct Pages<'a> {
-    pub(super) pages: Vec<Vec<Op<'a>>>,
+    pub(super) sheets: Vec<Vec<Op<'a>>>,
     parts: Vec<(Kind, Option<usize>)>,
     outline: Vec<(String, usize, f32)>,
 }
@@ -79,7 +79,7 @@ impl Pages<'_> {
 
     /// Adds an entry to the outline that points to a height on the newest page.
     pub(super) fn bookmark(&mut self, title: &str, y: f32) {
-        self.outline.push((title.to_owned(), self.pages.len().saturating_sub(1), y));
+        self.outline.push((title.to_owned(), self.sheets.len().saturating_sub(1), y));
     }
 
     /// Writes everything, as an accessible PDF (PDF/UA-1).
@@ -99,7 +99,7 @@ impl Pages<'_> {
         );
         let fonts = Fonts::embedded();
         let mut content: Vec<Vec<Identifier>> = vec![Vec::new(); self.parts.len()];
-        for page in &self.pages {
+        for page in &self.sheets {
             let settings =
                 PageSettings::from_wh(PAGE.0, PAGE.1).ok_or_else(|| failed("no page size".to_owned()))?;
             let mut sheet = document.start_page_with(settings);

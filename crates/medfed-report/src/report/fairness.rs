@@ -81,7 +81,7 @@ pub(super) fn worst_group(record: &RunRecord) -> Option<(String, f64)> {
 }
 
 /// Whether an attribute is one of patients.
-fn is_demographic(found: &Fields<'_>) -> bool {
+fn is_demographic(found: Fields<'_>) -> bool {
     found.text("attribute") != Some("hospital")
 }
 
@@ -90,7 +90,7 @@ pub(crate) fn groups_of(record: &RunRecord) -> Vec<(String, String, Fields<'_>)>
     let compared = |report: &Fields<'_>| {
         let mut groups = report
             .items("demographic_fairness")
-            .filter(is_demographic)
+            .filter(|found| is_demographic(*found))
             .flat_map(|found| found.items("groups"));
         groups.any(|group| !group.at("rates").is_null())
     };

@@ -78,6 +78,7 @@ pub(super) fn section(record: &RunRecord) -> Section {
 }
 
 fn findings(record: &RunRecord, section: &mut Section) {
+    const MOST: usize = 60;
     let mut rows = Vec::new();
     for round in &record.rounds {
         let report = Fields(&round.report);
@@ -101,7 +102,6 @@ fn findings(record: &RunRecord, section: &mut Section) {
         section.say("No update was left out or found out of line.");
         return;
     }
-    const MOST: usize = 60;
     let more = rows.len().saturating_sub(MOST);
     rows.truncate(MOST);
     section.table("Updates left out or out of line", ["round", "hospital", "what", "detail"], rows);

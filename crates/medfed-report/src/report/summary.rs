@@ -1,19 +1,18 @@
 //! The executive summary: what to know without knowing the field.
 
-use super::privacy::{is_refuted, membership_attacks};
+use super::verdict::verdict;
 use super::{fairness, performance, security};
-use crate::document::{Block, Section, Tone};
+use crate::document::{Block, Section};
 use crate::fields::Estimate;
 use crate::number::{counted, epsilon, of_hundred, whole};
 use crate::record::RunRecord;
 use medfed_chart::{Gauge, Width};
-use medfed_store::RunStatus;
 
 pub(super) fn section(record: &RunRecord) -> Section {
     let mut section = Section::new("Executive summary");
     section.blocks.push(verdict(record));
     section.list(
-        [trained(record), quality(record), even(record), private(record), incidents(record)]
+        [Some(trained(record)), quality(record), even(record), private(record), Some(incidents(record))]
             .into_iter()
             .flatten()
             .collect(),
@@ -34,127 +33,20 @@ pub(super) fn section(record: &RunRecord) -> Section {
     section
 }
 
-/// What it comes to: the worst of all findings, with every reason.
-pub(crate) fn verdict(record: &RunRecord) -> Block {
-    let mut reasons: Vec<(Tone, String)> = Vec::new();
-    let mut add = |tone, text: &str| reasons.push((tone, text.to_owned()));
-    match record.run.status {
-        RunStatus::Failed => match record.summary().text("reason") {
-            Some(reason) => add(Tone::Bad, &format!("The run was stopped before its end: {reason}.")),
-            None => add(Tone::Bad, "The run failed before its end."),
-        },
-        RunStatus::Running => add(Tone::Caution, "The run is still going on; these are its numbers so far."),
-        RunStatus::Interrupted => {
-            add(Tone::Caution, "The run was interrupted; these are its numbers so far.")
-        }
-        RunStatus::BudgetExhausted => {
-            add(Tone::Caution, "The privacy budget ended the run before its last planned round.");
-        }
-        RunStatus::Completed => {}
-    }
-    if security::simulated_attack(record).is_some() {
-        add(Tone::Bad, "An attack was simulated in this run. Its model is for study only.");
-    }
-    if !record.document("canary_coins").is_null() {
-        add(
-            Tone::Bad,
-            "Test images (canaries) were planted among the training images to measure privacy. The model is for study only.",
-        );
-    }
-    if record.config().text("data.dataset") == Some("synthetic") {
-        add(
-            Tone::Caution,
-            "The images are synthetic: the run shows that the system works, and nothing about patients.",
-        );
-    }
-    if !record.is_private() {
-        add(
-            Tone::Bad,
-            "The model was trained without differential privacy. It may give away whose images it was trained on.",
-        );
-    }
-    if record.summary().flag("reproducible_noise") == Some(true) {
-        add(
-            Tone::Caution,
-            "The noise followed from a seed. The privacy guarantee holds only against those who do not know it.",
-        );
-    }
-    match performance::test_auc(record) {
-        None => add(Tone::Caution, "How well the model does on images of a test set was not measured."),
-        Some(Estimate { interval: Some((low, _)), .. }) if low <= 0.5 => {
-            add(Tone::Bad, "The model is not shown to be better than guessing.");
-        }
-        Some(Estimate { value, .. }) if value <= 0.5 => {
-            add(Tone::Bad, "The model is no better than guessing.")
-        }
-        Some(_) => {}
-    }
-    if performance::one_class_for_all(record) {
-        add(
-            Tone::Bad,
-            "The model says the same of every test image: it cannot be used at its threshold, and equal rates between groups mean nothing.",
-        );
-    }
-    if fairness::groups_of(record).iter().all(|(.., group)| group.at("rates").is_null()) {
-        add(Tone::Caution, "Whether the model serves groups of patients equally well was not measured.");
-    }
-    let violations = fairness::violations(record);
-    if !violations.is_empty() {
-        let confirmed = violations.iter().filter(|violation| violation.confirmed).count();
-        let certain = match confirmed {
-            0 => "by a margin that chance may explain".to_owned(),
-            _ => format!("{confirmed} of them beyond doubt"),
-        };
-        let all = counted(
-            violations.len() as u64,
-            "threshold of fairness is violated",
-            "thresholds of fairness are violated",
-        );
-        add(Tone::Caution, &format!("{all}, {certain}."));
-    }
-    if membership_attacks(record).next().is_none() {
-        add(Tone::Caution, "Whether attacks can tell which images were trained on was not tested.");
-    }
-    if membership_attacks(record).any(|(_, attack)| attack.flag("is_vulnerable") == Some(true)) {
-        add(Tone::Bad, "An attack could tell images that were trained on from others.");
-    }
-    if is_refuted(record) {
-        add(Tone::Bad, "Measured privacy is worse than claimed: the guarantee does not hold.");
-    }
-    if security::anything(record) {
-        add(Tone::Caution, "Updates of hospitals were out of line or left out; see Security.");
-    }
-    reasons.sort_by_key(|(tone, _)| std::cmp::Reverse(*tone));
-    let tone = reasons.iter().map(|(tone, _)| *tone).max().unwrap_or(Tone::Good);
-    let title = match tone {
-        Tone::Good => "Ready for clinical review",
-        Tone::Caution => "Review with caution",
-        Tone::Bad => "Do not use",
-    };
-    let mut reasons: Vec<String> = reasons.into_iter().map(|(_, text)| text).collect();
-    if reasons.is_empty() {
-        reasons.push(
-            "Nothing that was measured speaks against the model. Clinical use needs a validation of its own."
-                .to_owned(),
-        );
-    }
-    Block::Verdict { tone, title: title.to_owned(), reasons }
-}
-
-fn trained(record: &RunRecord) -> Option<String> {
+fn trained(record: &RunRecord) -> String {
     let last = record.last_round();
     let images: u64 = last.items("hospitals").filter_map(|site| site.count("train_images")).sum();
     let hospitals = last.items("hospitals").count() as u64;
     if hospitals == 0 {
-        return Some("No round has been finished yet.".to_owned());
+        return "No round has been finished yet.".to_owned();
     }
     let model = record.config().text("model.name").unwrap_or("network");
     let (hospitals, images) =
         (counted(hospitals, "hospital", "hospitals"), counted(images, "image", "images"));
     let rounds = counted(u64::from(record.run.rounds), "round", "rounds");
-    Some(format!(
+    format!(
         "What was done: {hospitals} trained one model ({model}) together for {rounds}, on {images}. Images stayed where they were; hospitals sent updates of the model."
-    ))
+    )
 }
 
 fn quality(record: &RunRecord) -> Option<String> {
@@ -166,19 +58,16 @@ fn quality(record: &RunRecord) -> Option<String> {
             format!(" (95 % interval {} to {})", of_hundred(low), of_hundred(high))
         })
     };
-    let mut text = format!(
+    let ranking = format!(
         "How good: on {n} test images, of one image with the finding and one without, the model ranks the right one higher in {} of 100 cases{}; guessing gives 50.",
         of_hundred(auc.value),
         range(auc)
     );
-    if let Some(accuracy) = test.estimate("accuracy") {
-        text += &format!(
-            " It classifies {} of 100 images correctly{}.",
-            of_hundred(accuracy.value),
-            range(accuracy)
-        );
-    }
-    Some(text)
+    let accuracy = test.estimate("accuracy").map_or_else(String::new, |accuracy| {
+        let (of, range) = (of_hundred(accuracy.value), range(accuracy));
+        format!(" It classifies {of} of 100 images correctly{range}.")
+    });
+    Some(ranking + &accuracy)
 }
 
 fn even(record: &RunRecord) -> Option<String> {
@@ -192,23 +81,21 @@ fn even(record: &RunRecord) -> Option<String> {
         .collect();
     let worst = rates.iter().min_by(|a, b| a.1.total_cmp(&b.1))?;
     let best = rates.iter().max_by(|a, b| a.1.total_cmp(&b.1))?;
-    let mut text = format!(
+    let hospitals = format!(
         "For whom: accuracy on the hospitals' own validation images lies between {} of 100 ({}) and {} of 100 ({}).",
         of_hundred(worst.1),
         worst.0,
         of_hundred(best.1),
         best.0
     );
-    match fairness::worst_group(record) {
+    let groups = match fairness::worst_group(record) {
         Some((group, accuracy)) => {
-            text += &format!(
-                " The group of patients served worst is {group}, with {} of 100.",
-                of_hundred(accuracy)
-            );
+            let of = of_hundred(accuracy);
+            format!(" The group of patients served worst is {group}, with {of} of 100.")
         }
-        None => text += " Groups of patients were not compared.",
-    }
-    Some(text)
+        None => " Groups of patients were not compared.".to_owned(),
+    };
+    Some(hospitals + &groups)
 }
 
 fn private(record: &RunRecord) -> Option<String> {
@@ -232,7 +119,7 @@ fn private(record: &RunRecord) -> Option<String> {
     ))
 }
 
-fn incidents(record: &RunRecord) -> Option<String> {
+fn incidents(record: &RunRecord) -> String {
     let events = security::incidents(record).len() as u64;
     let found = record.rounds.iter().filter(|round| security::out_of_line(round)).count() as u64;
     let mut incidents = Vec::new();
@@ -243,11 +130,11 @@ fn incidents(record: &RunRecord) -> Option<String> {
         incidents
             .push(format!("updates were left out or out of line in {}", counted(found, "round", "rounds")));
     }
-    Some(if incidents.is_empty() {
+    if incidents.is_empty() {
         "Incidents: none recorded.".to_owned()
     } else {
         format!("Incidents: {}; the section on security lists them.", incidents.join(", "))
-    })
+    }
 }
 
 fn budget(record: &RunRecord) -> Option<medfed_chart::Chart> {
