@@ -198,7 +198,8 @@ pub enum SecaggError {
         /// The culprit.
         site: SiteId,
     },
-    /// The share that a dealer sealed does not open, or is not the one that it committed to.
+    /// The share that a dealer sealed does not open, or is not the one that it committed to. (A share of a
+    /// vector is sealed but not signed: there, whoever relayed it may have altered it.)
     #[error("the sealed share from {dealer} is not the one it committed to")]
     DealtShare {
         /// The culprit.
@@ -277,9 +278,7 @@ impl SecaggError {
         match self {
             Self::NotEnrolled { site }
             | Self::VerifyingKey { site }
-            | Self::OtherContext { site, .. }
             | Self::Duplicate { site, .. }
-            | Self::Uninvited { site, .. }
             | Self::LowOrderPoint { site }
             | Self::ReleasedShare { site, .. }
             | Self::OtherSurvivors { site }

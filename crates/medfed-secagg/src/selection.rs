@@ -10,6 +10,8 @@
 //! opened is the exact integer. The scale is S = (2³⁰ − 2¹⁴)/N for the norm bound N, or less if the clip
 //! range asks for it; a rounded vector is longer than the exact one by at most √d/2 ≤ 2¹³.
 //!
+//! Sites whose opened squared norm is beyond N, or negative, are left out of the result.
+//!
 //! **Wrong shares.** m sites give m points of a polynomial of degree 2T, so up to m − 2T − 1 wrong shares
 //! show: all of T liars as long as m ≥ 3T + 1, as when nobody dropped out. As many as m − 3T − 1 are left
 //! out, and the session goes on: that many can be told from honest ones although there are T liars. With
@@ -28,7 +30,7 @@ use zeroize::Zeroizing;
 
 use medfed_types::SecretKey;
 
-use crate::context::{NormBound, SessionContext};
+use crate::context::{Contribution, NormBound, SessionContext};
 use crate::decoding::Interpolation;
 use crate::digest::Digest;
 use crate::error::SecaggError;
@@ -67,7 +69,7 @@ pub struct Gram {
 }
 
 impl Gram {
-    /// Whose vectors were multiplied.
+    /// Whose vectors were multiplied, without those that are longer than was agreed.
     pub fn vectors(&self) -> Members {
         self.vectors
     }
@@ -98,6 +100,29 @@ impl Gram {
             self.values[place(u.min(v), u.max(v), sites)] as f64 / self.scale / self.scale
         };
         (0..sites * sites).map(entry).collect()
+    }
+
+    /// Sites whose vectors are longer than was agreed, or whose squared norm is none.
+    fn beyond(&self, context: &SessionContext) -> Members {
+        let Contribution::Selection { parameters, norm, .. } = context.terms().contribution else {
+            return Members::default();
+        };
+        // Rounding moves each coordinate by half a step at most.
+        let longest = norm.get() * self.scale + (parameters as f64).sqrt() / 2.0 + 1.0;
+        let squares = 0.0..=longest.powi(2);
+        let fits = |site| self.integer(site, site).is_some_and(|square| squares.contains(&(square as f64)));
+        self.vectors.iter().filter(|site| !fits(*site)).collect()
+    }
+
+    /// The inner products among the other sites.
+    fn without(self, left_out: Members) -> Self {
+        if left_out.is_empty() {
+            return self;
+        }
+        let vectors = self.vectors.without(left_out);
+        let row = |u: SiteIndex| vectors.iter().filter(move |v| *v >= u).map(move |v| (u, v));
+        let values = vectors.iter().flat_map(row).filter_map(|(u, v)| self.integer(u, v)).collect();
+        Self { vectors, values, ..self }
     }
 
     /// The squared norm of the sum of some vectors.
@@ -217,11 +242,13 @@ pub(crate) fn multiply(context: &SessionContext, held: &VectorShares, dealers: M
     Products { vectors: held.iter().map(|(dealer, _)| *dealer).collect(), shares }
 }
 
-/// Opened inner products, and the sites whose shares did not fit.
+/// Opened inner products, the sites whose shares did not fit, and those whose vectors are too long.
 #[derive(Debug)]
 pub(crate) struct Opened {
+    /// Without the sites that are too long.
     pub(crate) gram: Gram,
     pub(crate) wrong: Members,
+    pub(crate) too_long: Members,
 }
 
 /// Opens all inner products from the shares of at least 2T + 1 sites.
@@ -243,7 +270,9 @@ pub(crate) fn open(
         let Some(failed) = opened.iter().position(Option::is_none) else {
             let values = opened.into_iter().flatten().map(Fe::to_signed).collect();
             let scale = context.fixed_point().map_or(1.0, crate::FixedPoint::scale);
-            return Ok(Opened { gram: Gram { vectors, values, scale }, wrong });
+            let gram = Gram { vectors, values, scale };
+            let too_long = gram.beyond(context);
+            return Ok(Opened { gram: gram.without(too_long), wrong, too_long });
         };
         let Some(places) = code.wrong(&column(failed)) else {
             let culprits = context.names(wrong_dealers(vectors, &opened));

@@ -121,7 +121,16 @@ impl CollectingProducts {
         let broadcast = Broadcast::new(messages.into_values());
         let transcript = broadcast.transcript(session.transcript);
         let session = Session { transcript, ..session };
-        Ok((Selecting { session, inputs, gram: opened.gram, suspects: opened.wrong }, broadcast))
+        Ok((
+            Selecting {
+                session,
+                inputs,
+                gram: opened.gram,
+                suspects: opened.wrong,
+                too_long: opened.too_long,
+            },
+            broadcast,
+        ))
     }
 }
 
@@ -139,6 +148,7 @@ pub struct Selecting {
     inputs: BTreeMap<SiteIndex, Vec<u32>>,
     gram: Gram,
     suspects: Members,
+    too_long: Members,
 }
 
 impl Selecting {
@@ -151,6 +161,12 @@ impl Selecting {
     /// was dealt wrong ones by the one site whose products alone are wrong at its place.
     pub fn suspects(&self) -> Members {
         self.suspects
+    }
+
+    /// Sites whose vectors are longer than the norm bound. They are not in the inner products and cannot be
+    /// selected.
+    pub fn too_long(&self) -> Members {
+        self.too_long
     }
 
     /// Proposes whose inputs are summed. All others count as dropped: their self-masks are never rebuilt.

@@ -279,6 +279,36 @@ fn a_vector_that_wraps_around_the_field_is_found_out() {
     assert_eq!(refused, SecaggError::Linkage);
 }
 
+#[test]
+fn a_vector_beyond_the_norm_bound_is_left_out() {
+    let federation = federation(5);
+    let integers = |it: &Vec<f32>| Input::Update(it).quantise(&federation.context).unwrap();
+    let mut words: Vec<Vec<u32>> = vectors(5).iter().map(integers).collect();
+    // Twice as long as may be: its square wraps around the field, to a negative number or to a large one.
+    let steps = (2.0 * 8.0 * federation.context.fixed_point().unwrap().scale()) as u32;
+    words[1] = vec![0; LENGTH];
+    words[1][9] = steps;
+    let (states, collecting, transcript) = shared_words(&federation, &words, &[], honest);
+    let (states, collecting) = multiply_all(&federation, states, collecting, transcript, right);
+    let (selecting, products) = collecting.close().unwrap();
+    assert_eq!(selecting.too_long(), set(&[1]));
+    assert_eq!(selecting.gram().vectors(), set(&[0, 2, 3, 4]));
+    let exact: i64 = words[2]
+        .iter()
+        .zip(&words[4])
+        .map(|(a, b)| i64::from(a.cast_signed()) * i64::from(b.cast_signed()))
+        .sum();
+    assert_eq!(selecting.gram().integer(index(4), index(2)), Some(exact));
+    assert_eq!(selecting.gram().integer(index(1), index(2)), None);
+    assert_eq!(selecting.gram().to_matrix().len(), 16);
+    assert!(finish(&federation, states, selecting, &products, set(&[0, 2, 3])).is_ok());
+    let (states, collecting, transcript) = shared_words(&federation, &words, &[], honest);
+    let (_, collecting) = multiply_all(&federation, states, collecting, transcript, right);
+    let (selecting, _) = collecting.close().unwrap();
+    let refused = selecting.select(set(&[0, 1, 2])).unwrap_err();
+    assert_eq!(refused, SecaggError::UnknownSurvivors { sites: vec![name(1)] });
+}
+
 /// Integers whose squares add up to a little more than the modulus.
 fn long_vector() -> Vec<i32> {
     let mut values = vec![0; LENGTH];

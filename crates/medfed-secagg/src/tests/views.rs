@@ -137,7 +137,7 @@ macro_rules! lacks {
             fn holds() {}
         }
         impl<T: ?Sized> Lacks<()> for T {}
-        #[allow(dead_code, reason = "only makes the choice ambiguous")]
+        // Only makes the choice ambiguous.
         struct Has;
         impl<T: ?Sized + $trait> Lacks<Has> for T {}
         <$kind as Lacks<_>>::holds();
