@@ -157,11 +157,6 @@ impl<S: Storage> Trail<S> {
         self.said.contains(&(what.to_owned(), detail.to_owned()))
     }
 
-    /// The log's public key.
-    pub fn key(&self) -> &PublicKey {
-        self.signer.public()
-    }
-
     /// How many payments of the hospital are recorded.
     pub fn payments_of(&self, site: &SiteId) -> usize {
         self.roster.get(site).and_then(|number| self.payments.get(number)).copied().unwrap_or(0)

@@ -3,7 +3,7 @@
 //! 1. Every checkpoint is signed by the log and by as many hospitals of the roster as the first entry asks.
 //! 2. The entries give, by RFC 6962, the root of every checkpoint: each later one continues each earlier one,
 //!    and a checkpoint that somebody kept. The tiles of hashes are those of the entries.
-//! 3. The entries tell a possible run ([`course`]): roster, rounds in order, each model the result of the one
+//! 3. The entries tell a possible run: roster, rounds in order, each model the result of the one
 //!    before, everyone who took part has paid, ε as recomputed and within the budget.
 //!
 //! **In**: a [`Source`] and what the reader knows from elsewhere ([`Expectations`]). **Out**: a [`Verdict`].
@@ -71,19 +71,20 @@ pub fn verify(source: &impl Source, expected: &Expectations) -> Result<Verdict, 
     // The roster ends with the rules.
     let rules = read.entries.iter().find(|(_, entry)| matches!(entry, Entry::Rules(_)));
     let roster_holds = rules.is_some_and(|(index, _)| *index < sound);
-    let cosignatures = check.signatures(started, &read.entries, &checkpoints, expected, roster_holds);
+    let (cosignatures, signed) =
+        check.signatures(started, &read.entries, &checkpoints, expected, roster_holds);
     check.kept(&read.tree, size, started, expected);
-    let pending = check.pending()?.filter(|more| *more > size);
+    let pending = check.pending()?.filter(|pending| pending.size > size);
     for seen in &expected.seen {
         // A crash between a hospital's signature and the checkpoint with it leaves the one that is pending.
-        if pending != Some(seen.size) {
+        if pending.as_ref() != Some(seen) {
             check.continues(&read.tree, size, seen);
         }
     }
-    if let Some(more) = pending {
+    if let Some(pending) = pending {
         check.notes.push(format!(
             "{} entries after the newest checkpoint are not signed by the hospitals yet: the run is writing or was killed, and continues from there",
-            more - size
+            pending.size - size
         ));
     }
     let mut course = CourseCheck::default();
@@ -96,6 +97,7 @@ pub fn verify(source: &impl Source, expected: &Expectations) -> Result<Verdict, 
     summary.entries = read.tree.len();
     summary.checkpoints = checkpoints.len();
     summary.cosignatures = cosignatures;
+    summary.signed = signed;
     if summary.finished.is_none() {
         check.notes.push(
             "the log does not end with the end of its run: the run goes on, was stopped, or the end was cut off"
@@ -197,7 +199,7 @@ impl<S: Source> Check<'_, S> {
                     Some(listed) if listed.checkpoint().size > size && found.contains_key(&size) => {
                         let newest = listed.checkpoint().size;
                         // A crash between the two writes left the older one, and what was pending.
-                        if self.pending()? != Some(newest) {
+                        if self.pending()?.map(|pending| pending.size) != Some(newest) {
                             self.fault(newest_path(), Problem::NotNewest { size, newest });
                         }
                     }
@@ -315,7 +317,8 @@ impl<S: Source> Check<'_, S> {
         sound
     }
 
-    /// Checks the signatures of all checkpoints; gives the number of hospitals' signatures that hold.
+    /// Checks the signatures of all checkpoints; gives the number of hospitals' signatures that hold, and
+    /// the time of the newest in seconds since 1970.
     fn signatures(
         &mut self,
         started: Option<&Started>,
@@ -323,8 +326,8 @@ impl<S: Source> Check<'_, S> {
         checkpoints: &BTreeMap<u64, SignedCheckpoint>,
         expected: &Expectations,
         roster_holds: bool,
-    ) -> usize {
-        let Some(started) = started else { return 0 };
+    ) -> (usize, Option<u64>) {
+        let Some(started) = started else { return (0, None) };
         let name = KeyName::of_log(&started.run);
         let own = self.key(Place::Entry(0), name, KeyKind::Log, started.log_key, expected);
         let mut hospitals: BTreeMap<KeyName, PublicKey> = BTreeMap::new();
@@ -343,7 +346,7 @@ impl<S: Source> Check<'_, S> {
                 self.fault(Place::Log, Problem::KeyUnused { name: key.name().clone() });
             }
         }
-        let mut sound = 0;
+        let (mut sound, mut newest) = (0, None);
         for (size, signed) in checkpoints {
             let place = Place::Checkpoint(*size);
             let checkpoint = signed.checkpoint();
@@ -364,6 +367,7 @@ impl<S: Source> Check<'_, S> {
                 match hospitals.get(name) {
                     Some(key) if key.verifies(&text, signature) => {
                         signers.insert(name.clone());
+                        newest = newest.max(signature.time());
                     }
                     Some(_) => self.fault(place.clone(), Problem::Cosignature { name: name.clone() }),
                     None if roster_holds => {
@@ -381,7 +385,7 @@ impl<S: Source> Check<'_, S> {
                 self.fault(place, Problem::Cosignatures { found, required, absent });
             }
         }
-        sound
+        (sound, newest)
     }
 
     /// A key of the log, unless the reader knows another of that name.
@@ -439,11 +443,20 @@ impl<S: Source> Check<'_, S> {
         }
     }
 
-    /// Entries of the checkpoint that hospitals have not signed yet, if there is one.
-    fn pending(&self) -> Result<Option<u64>, AuditError> {
-        let bytes = self.source.read(PENDING, checkpoint::MAX_BYTES).map_err(AuditError::storage)?;
-        let pending = bytes.and_then(|bytes| SignedCheckpoint::parse(&bytes).ok());
-        Ok(pending.map(|pending| pending.checkpoint().size))
+    /// The checkpoint that hospitals have not signed yet, if there is one and its entries are all there.
+    fn pending(&self) -> Result<Option<Checkpoint>, AuditError> {
+        let read = |path: &str, limit| self.source.read(path, limit).map_err(AuditError::storage);
+        let bytes = read(PENDING, checkpoint::MAX_BYTES)?;
+        let signed = bytes.and_then(|bytes| SignedCheckpoint::parse(&bytes).ok());
+        let Some(checkpoint) = signed.map(|signed| signed.checkpoint().clone()) else { return Ok(None) };
+        let mut tree = Tree::default();
+        for tile in tile::of_row(Row::Entries, 0, checkpoint.size) {
+            let Some(bytes) = read(&tile.path(), tile::MAX_ENTRIES)? else { return Ok(None) };
+            for entry in tile::scan_entries(&bytes, tile.width).0 {
+                tree.push(Digest::of_leaf(entry));
+            }
+        }
+        Ok((tree.root_at(checkpoint.size) == Some(checkpoint.root)).then_some(checkpoint))
     }
 }
 

@@ -54,8 +54,6 @@ coded! {
         Model = 2, "the global model";
         /// Losses, norms, counts and validation metrics of a hospital, exact.
         Measurements = 3, "each hospital's losses, counts and validation metrics, exact";
-        /// The sum of the updates of at least the configured number of hospitals.
-        Sum = 4, "the sum of the updates, and no single one";
     }
 }
 

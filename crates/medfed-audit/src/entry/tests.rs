@@ -33,9 +33,8 @@ fn rules() -> impl Strategy<Value = Entry> {
         vec![Escape::NoPrivacy, Escape::ReproducibleNoise, Escape::Simulation, Escape::SimulatedAttack],
         0..=4,
     );
-    let matters =
-        vec![Matter::Update, Matter::NoisedUpdate, Matter::Model, Matter::Measurements, Matter::Sum];
-    let disclosures = prop::sample::subsequence(matters, 0..=5).prop_map(|matters| {
+    let matters = vec![Matter::Update, Matter::NoisedUpdate, Matter::Model, Matter::Measurements];
+    let disclosures = prop::sample::subsequence(matters, 0..=4).prop_map(|matters| {
         matters.into_iter().map(|what| Disclosure { what, to: Audience::Coordinator }).collect()
     });
     let warnings = prop::collection::vec(".{0,30}", 0..3);

@@ -28,6 +28,8 @@ pub struct Summary {
     pub checkpoints: usize,
     /// Hospitals' signatures that hold, over all checkpoints.
     pub cosignatures: usize,
+    /// When a hospital signed last, by its own clock, in seconds since 1970.
+    pub signed: Option<u64>,
     /// Rounds.
     pub rounds: u32,
     /// The rules.

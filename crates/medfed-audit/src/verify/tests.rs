@@ -240,6 +240,28 @@ fn a_kept_checkpoint_shows_rollback_and_fork() {
     );
 }
 
+/// A log that was cut off is not excused by a checkpoint that claims to be pending.
+#[test]
+fn a_pending_checkpoint_excuses_only_what_is_there() {
+    let long = finished();
+    let seen = newest(&long).checkpoint().clone();
+    let mut memory = until(5);
+    let expected = Expectations { seen: vec![seen], ..Expectations::default() };
+    let rolled_back = |memory: &Memory| {
+        let found = verify(memory, &expected).unwrap().faults;
+        found.iter().any(|fault| fault.to_string().contains("it was rolled back"))
+    };
+    assert!(rolled_back(&memory));
+    memory.files.insert("pending".to_owned(), long.files["checkpoint"].clone());
+    assert!(rolled_back(&memory));
+    // With its entries nothing is lost, and the run goes on from there.
+    memory.files.insert(bundle_path(&long), long.files[&bundle_path(&long)].clone());
+    assert!(!rolled_back(&memory));
+    assert!(
+        verify(&memory, &expected).unwrap().notes[0].starts_with("1 entries after the newest checkpoint")
+    );
+}
+
 #[test]
 fn keys_from_elsewhere_must_be_those_of_the_log() {
     let with = |key: PublicKey| {

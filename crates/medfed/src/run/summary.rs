@@ -112,6 +112,10 @@ fn lines(results: &Results, outcome: &Outcome, folders: &Folders, metrics: &[Met
     }
     let log = folders.logs.join(format!("simulation_{}.log", results.run.id));
     lines.push(row("log", &log.display().to_string()));
+    if folders.results.join("audit").join(results.run.id.as_str()).is_dir() {
+        let verify = format!("medfed audit verify {}", shell_word(&folders.results));
+        lines.push(row("audit log", &format!("{verify} --run {}", results.run.id)));
+    }
     if results.rounds.iter().any(|round| round.orchestrator.is_some()) {
         lines.push(row("decisions", &folders.logs.join("orchestrator_logs.json").display().to_string()));
     }

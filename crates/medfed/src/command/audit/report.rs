@@ -44,11 +44,12 @@ pub(super) fn verdict_text(log: &Log, verdict: &Verdict, faults: &[(String, Stri
     }
     let _ = writeln!(
         text,
-        "  {} entries, {} checkpoints, {} signatures by {} hospitals",
+        "  {} entries, {} checkpoints, {} signatures by {} hospitals{}",
         summary.entries,
         summary.checkpoints,
         summary.cosignatures,
         summary.hospitals.len(),
+        summary.signed.map_or(String::new(), |seconds| format!(", the last at {}", time(seconds))),
     );
     let ended = match &summary.finished {
         Some(finished) => finished.status.to_string(),
@@ -133,10 +134,6 @@ pub(super) fn entries_text(log: &Log, verdict: &Verdict) -> String {
 fn line(entry: &Entry, sites: &[&str]) -> String {
     let site =
         |number: &RosterNumber| sites.get(usize::from(number.0)).copied().unwrap_or("unknown hospital");
-    let time = |seconds: u64| {
-        let millis = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000);
-        Timestamp(millis).to_string()
-    };
     match entry {
         Entry::Started(it) => format!(
             "start of run {} at {} by {}; first model {}; {} hospitals sign",
@@ -206,6 +203,12 @@ fn line(entry: &Entry, sites: &[&str]) -> String {
         // The library knows no kind that this program does not.
         other => pretty(&json!(other)),
     }
+}
+
+/// Seconds since 1970, for people.
+fn time(seconds: u64) -> String {
+    // A forged time may be any number; the year 9999 is late enough.
+    Timestamp(1000 * seconds.min(253_402_300_799).cast_signed()).to_string()
 }
 
 /// The first digits of a hash.
