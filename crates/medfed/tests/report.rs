@@ -53,11 +53,11 @@ fn what_is_asked_for_is_written_and_named() {
     let (code, out, err) = report(dir.path(), &arguments);
     assert_eq!((code, err.as_str()), (0, ""));
     let written: Vec<&str> = out.lines().collect();
-    assert_eq!(written[..3], ["r.pdf", "card.md", "charts/auc-after-each-round.svg"]);
+    assert_eq!(written[..3], ["r.pdf", "card.md", "charts/01-auc-after-each-round.svg"]);
     assert!(written.iter().all(|path| dir.path().join(path).is_file()) && !out.contains(".html"), "{out}");
     let read = |name: &str| std::fs::read(dir.path().join(name)).expect("it was written");
     assert!(read("r.pdf").starts_with(b"%PDF-") && read("card.md").starts_with(b"# Model card: run 1\n"));
-    assert!(read("charts/auc-after-each-round.png").starts_with(b"\x89PNG"));
+    assert!(read("charts/01-auc-after-each-round.png").starts_with(b"\x89PNG"));
     let (code, out, _) = report(dir.path(), &["--out", "-"]);
     assert_eq!(code, 0);
     assert!(out.starts_with("<!doctype html>") && out.ends_with("</html>\n"));

@@ -63,8 +63,8 @@ impl ReportCommand {
         }
         if let Some(folder) = &self.charts {
             fs::create_dir_all(folder).map_err(|error| unwritable(folder, error))?;
-            for chart in report.charts() {
-                let file = |ending: &str| folder.join(format!("{}.{ending}", file_name(chart)));
+            for (number, chart) in (1..).zip(report.charts()) {
+                let file = |ending: &str| folder.join(format!("{}.{ending}", file_name(number, chart)));
                 put(&file("svg"), chart.svg().as_bytes())?;
                 put(&file("png"), &medfed_report::png(chart).map_err(failed)?)?;
                 put(&file("csv"), chart.table.csv().as_bytes())?;
@@ -103,14 +103,14 @@ impl ReportCommand {
     }
 }
 
-/// The title of a chart as the name of a file.
-fn file_name(chart: &Chart) -> String {
+/// The title of a chart as the name of a file. The number tells titles apart that differ in other letters.
+fn file_name(number: usize, chart: &Chart) -> String {
     let letters = chart
         .title
         .chars()
         .map(|letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { ' ' });
     let words: String = letters.collect();
-    words.split_whitespace().collect::<Vec<_>>().join("-")
+    format!("{number:02}-{}", words.split_whitespace().collect::<Vec<_>>().join("-"))
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
