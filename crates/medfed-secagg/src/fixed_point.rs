@@ -82,12 +82,13 @@ impl FixedPoint {
         // Doubles in [2^52, 2^53) are the integers, so adding this rounds to the nearest one, ties to
         // even, and leaves it in the low bits; the products stay below 2^31.
         let rounding = 1.5 * 2f64.powi(52);
+        let factor = weight * self.scale;
+        let range = self.largest();
         let piece = |(piece, (words, values)): (usize, (&mut [u32], &[f32]))| {
             // NaN is not within either.
-            let mut within = true;
+            let within = values.iter().fold(true, |within, value| within & (value.abs() <= range));
             for (word, value) in words.iter_mut().zip(values) {
-                within &= f64::from(value.abs()) <= self.range;
-                *word = (f64::from(*value) * weight * self.scale + rounding).to_bits() as u32;
+                *word = (f64::from(*value) * factor + rounding).to_bits() as u32;
             }
             (!within).then(|| piece * PIECE + self.first_outside(values))
         };
@@ -99,9 +100,15 @@ impl FixedPoint {
         }
     }
 
+    /// The largest value within the range.
+    fn largest(&self) -> f32 {
+        let nearest = self.range as f32;
+        if f64::from(nearest) > self.range { nearest.next_down() } else { nearest }
+    }
+
     fn first_outside(&self, values: &[f32]) -> usize {
-        let within = |value: &&f32| f64::from(value.abs()) <= self.range;
-        values.iter().take_while(within).count()
+        let range = self.largest();
+        values.iter().take_while(|value| value.abs() <= range).count()
     }
 
     /// The real number of an integer sum.
@@ -125,7 +132,7 @@ mod tests {
         #[test]
         fn values_are_rounded_to_the_nearest(sites in 2usize..=100, value in -1f32..=1.0, weight in 0f64..=1.0) {
             let fixed = FixedPoint::weighted(ClipRange::new(1.0).unwrap(), sites);
-            let expected = (f64::from(value) * weight * fixed.scale()).round_ties_even() as i32;
+            let expected = (f64::from(value) * (weight * fixed.scale())).round_ties_even() as i32;
             prop_assert_eq!(one(&fixed, value, weight), expected);
         }
 
