@@ -77,24 +77,23 @@ impl Audit {
             witnesses.push((site, Witness::new(signer, log_key.clone(), seen)));
         }
         let folder = store.audit_folder(run);
-        let trail = match &prepared.resumed {
-            Some(saved) => Trail::resume(folder, signer, saved.done()),
-            None => {
-                let salt = store.audit_salt(run).map_err(store_failure)?;
-                let opening = Opening {
-                    run: run.clone(),
-                    time: now(),
-                    program: format!("medfed {}", env!("CARGO_PKG_VERSION")),
-                    model: digest(initial),
-                    averaged: config.training.ema_decay > 0.0,
-                    configuration: commitment(salt.expose(), config.hash().as_bytes()),
-                    data: commitment(salt.expose(), super::prepare::hex(fingerprint).as_bytes()),
-                    public_configuration: public(config),
-                    hospitals,
-                    rules: rules(prepared, setup.attackers().is_some()),
-                };
-                Trail::begin(folder, signer, opening)
-            }
+        let trail = if let Some(saved) = &prepared.resumed {
+            Trail::resume(folder, signer, saved.done())
+        } else {
+            let salt = store.audit_salt(run).map_err(store_failure)?;
+            let opening = Opening {
+                run: run.clone(),
+                time: now(),
+                program: format!("medfed {}", env!("CARGO_PKG_VERSION")),
+                model: digest(initial),
+                averaged: config.training.ema_decay > 0.0,
+                configuration: commitment(salt.expose(), config.hash().as_bytes()),
+                data: commitment(salt.expose(), super::prepare::hex(fingerprint).as_bytes()),
+                public_configuration: public(config),
+                hospitals,
+                rules: rules(prepared, setup.attackers().is_some()),
+            };
+            Trail::begin(folder, signer, opening)
         };
         let delta = config.privacy.enabled.then_some(config.privacy.delta);
         let trail = trail.map_err(audit_failure)?;
@@ -111,7 +110,7 @@ impl Audit {
         let round = RoundId(report.round_num);
         let (mut participants, mut excluded) = (Vec::new(), Vec::new());
         for hospital in &report.hospitals {
-            match self.reason(hospital, &report.security) {
+            match reason(hospital, &report.security) {
                 None => participants.push(hospital.hospital.clone()),
                 Some(reason) => excluded.push((hospital.hospital.clone(), reason)),
             }
@@ -184,27 +183,6 @@ impl Audit {
         self.publish()
     }
 
-    /// Why a hospital's update did not enter the step; nothing where it did.
-    fn reason(&self, hospital: &SiteRound, security: &SecurityReport) -> Option<String> {
-        let reason = match hospital.status {
-            SiteStatus::Trained => return None,
-            SiteStatus::NotSelected => "not drawn for the round".to_owned(),
-            SiteStatus::BudgetExhausted => "its privacy budget is spent".to_owned(),
-            SiteStatus::Failed => "it gave no update".to_owned(),
-            SiteStatus::Excluded => {
-                let about = security.anomalies.iter().filter(|finding| finding.site == hospital.hospital);
-                let names: BTreeSet<&str> = about.map(|finding| finding.statistic.as_str()).collect();
-                let names: Vec<&str> = names.into_iter().collect();
-                if names.is_empty() {
-                    "it was no update".to_owned()
-                } else {
-                    format!("left out: {}", names.join(", "))
-                }
-            }
-        };
-        Some(reason)
-    }
-
     /// Payments of the ledgers that are not recorded yet. `reports` know what was spent after the newest.
     fn payments(&self, reports: &[SiteRound]) -> Result<Vec<PaidSteps>, AuditError> {
         let Some(delta) = self.delta else { return Ok(Vec::new()) };
@@ -254,6 +232,27 @@ fn cosign(
     }
     store.keep_signed_checkpoints(run, &kept).map_err(AuditError::storage)?;
     Ok(approvals.into_iter().map(|approval| approval.sign(now())).collect())
+}
+
+/// Why a hospital's update did not enter the step; nothing where it did.
+fn reason(hospital: &SiteRound, security: &SecurityReport) -> Option<String> {
+    let reason = match hospital.status {
+        SiteStatus::Trained => return None,
+        SiteStatus::NotSelected => "not drawn for the round".to_owned(),
+        SiteStatus::BudgetExhausted => "its privacy budget is spent".to_owned(),
+        SiteStatus::Failed => "it gave no update".to_owned(),
+        SiteStatus::Excluded => {
+            let about = security.anomalies.iter().filter(|finding| finding.site == hospital.hospital);
+            let names: BTreeSet<&str> = about.map(|finding| finding.statistic.as_str()).collect();
+            let names: Vec<&str> = names.into_iter().collect();
+            if names.is_empty() {
+                "it was no update".to_owned()
+            } else {
+                format!("left out: {}", names.join(", "))
+            }
+        }
+    };
+    Some(reason)
 }
 
 /// What one more payment has added to a history.
@@ -319,7 +318,7 @@ fn rules(prepared: &Prepared, attacked: bool) -> Rules {
         (true, PreAggregation::Nnm) => format!("{} after nnm", robust.method.as_str()),
     };
     let privacy = &config.privacy;
-    let promise = privacy.enabled.then(|| Promise {
+    let promise = privacy.enabled.then_some(Promise {
         unit: match privacy.unit {
             PrivacyUnit::Image => medfed_dp::PrivacyUnit::Image,
             PrivacyUnit::Patient => medfed_dp::PrivacyUnit::Patient,
