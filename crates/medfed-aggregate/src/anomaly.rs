@@ -60,6 +60,8 @@ const LEAST_SPREAD: f64 = 0.25;
 const LEAST_TURN: f64 = 0.2;
 /// A norm this many times the median, or this part of it, is out of line whatever the spread.
 const FARTHEST: f64 = 30.0;
+/// Hospitals whose scatter is known well enough to be what a change is held against.
+const ENOUGH: usize = 8;
 /// Logarithms need a number: less than the smallest positive `f32`.
 const SMALLEST_NORM: f64 = 1e-46;
 
@@ -219,8 +221,9 @@ impl Round<'_> {
         }
     }
 
-    /// Norms against each hospital's own past. Where all hospitals changed more than their pasts predict,
-    /// as when the learning rate runs out, a change has to be large among the changes.
+    /// Norms against each hospital's own past. In a round in which the changes of all hospitals scatter more
+    /// than the hospital's past, as when the learning rate runs out, they are what a change is held
+    /// against.
     fn against_the_past(&mut self, values: &[f64], scale: f64, history: &History, usual: &mut [bool]) {
         let chance = RATE / values.len() as f64;
         let changed = |(update, value): (&&SiteUpdate, f64)| {
@@ -231,16 +234,28 @@ impl Round<'_> {
         if known.is_empty() {
             return;
         }
-        let (_, of_all) = center_and_spread(&known);
+        let (center, of_all) = if known.len() < FEWEST { (0.0, 0.0) } else { center_and_spread(&known) };
+        // The scatter of few hospitals is badly known, and would hide a change as often as explain it.
+        let of_all = if known.len() < ENOUGH { 0.0 } else { of_all };
+        let cutoff = cutoff(known.len(), Sides::Both).unwrap_or(0.0);
         let mut best: f64 = 0.0;
-        for (at, (change, past)) in changes.into_iter().enumerate().filter_map(|(at, c)| Some((at, c?))) {
-            let spread = past.spread.max(of_all);
-            let threshold = past.threshold * scale;
+        for (at, change) in changes.into_iter().enumerate() {
+            let Some((change, past)) = change else { continue };
+            let (spread, threshold) = if of_all > past.spread {
+                (of_all, past.threshold.max(cutoff) * scale)
+            } else {
+                (past.spread, past.threshold * scale)
+            };
             let power = power(STATED_FACTOR.ln() / spread, threshold);
             best = best.max(power);
-            if (change / spread).abs() > threshold {
+            // Among three hospitals one that changes moves the median of the other two's others: they seem
+            // to change the other way, but not from the middle of all changes.
+            let from_middle = change - center;
+            let both = change.signum() == from_middle.signum();
+            let score = change.signum() * change.abs().min(from_middle.abs()) / spread;
+            if both && score.abs() > threshold {
                 usual[at] = false;
-                self.find(at, Statistic::History, change / spread, threshold, Some(power));
+                self.find(at, Statistic::History, score, threshold, Some(power));
             }
         }
         self.blind(Statistic::History, best);

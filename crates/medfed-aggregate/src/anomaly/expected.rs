@@ -2,7 +2,8 @@
 //!
 //! A local step moves the parameters by the learning rate times the optimiser's velocity, so a gradient of
 //! step s ends up in the delta with the coefficient c_s = Σ_{t≥s} η_t μ^(t−s) (η learning rate, μ
-//! momentum). Two consequences:
+//! momentum). Hospitals keep their velocity from round to round, so a gradient of k steps before the round
+//! has the coefficient μ^k c_1. Two consequences:
 //!
 //! * **Size.** Gradients that all point one way give a delta in proportion to Σ c_s, unrelated ones in
 //!   proportion to √Σ c_s². Real training lies between; [`Expected::scale`] is the geometric mean, with
@@ -33,6 +34,8 @@ pub struct Expected {
 pub struct AnnouncedTraining<'a> {
     /// Learning rate of each step, first to last.
     pub rates: &'a [f64],
+    /// Steps that the hospital took in earlier rounds.
+    pub earlier_steps: u64,
     /// Momentum of plain gradient descent, in `[0, 1)`; nothing for Adam.
     pub momentum: Option<f64>,
     /// Weight decay, as an L2 term of the gradient.
@@ -66,17 +69,27 @@ impl Expected {
             sum += coefficient;
             squares += coefficient * coefficient;
         }
+        // The loop ended with the first step's coefficient. A geometric series; its tail is nothing.
+        let carried = momentum.powf(training.earlier_steps as f64);
+        let with_past = sum + coefficient * momentum * (1.0 - carried) / (1.0 - momentum);
+        let squared = (momentum * momentum, carried * carried);
+        let squares_with_past =
+            squares + coefficient * coefficient * squared.0 * (1.0 - squared.1) / (1.0 - squared.0);
         // Weight decay shrinks what an early step left by at most this.
         let kept = (-training.weight_decay.max(0.0) * sum).exp();
         let noise = training.noise.filter(|_| training.momentum.is_some());
-        let noise_norm =
-            |noise: AnnouncedNoise| noise.deviation.max(0.0) * (noise.parameters as f64 * squares).sqrt();
+        let noise_norm = |noise: AnnouncedNoise, squares: f64| {
+            noise.deviation.max(0.0) * (noise.parameters as f64 * squares).sqrt()
+        };
         let least_norm = noise.map(|noise| {
             let luck = (1.0 - 6.0 / (2.0 * noise.parameters as f64).sqrt()).max(0.0);
-            0.5 * luck * kept * noise_norm(noise)
+            // Noise of earlier rounds would only add to it.
+            0.5 * luck * kept * noise_norm(noise, squares)
         });
-        let between = (sum * squares.sqrt()).sqrt();
-        let scale = noise.map_or(between, |noise| (0.5 * noise.clip * between).hypot(noise_norm(noise)));
+        let between = (with_past * squares_with_past.sqrt()).sqrt();
+        let scale = noise.map_or(between, |noise| {
+            (0.5 * noise.clip * between).hypot(noise_norm(noise, squares_with_past))
+        });
         Self {
             // A round whose learning rate has fallen to 0 has nothing to compare.
             scale: if scale.is_finite() && scale > 0.0 { scale } else { 1.0 },
@@ -108,7 +121,8 @@ mod tests {
     use rand::Rng as _;
 
     fn training(rates: &[f64]) -> AnnouncedTraining<'_> {
-        AnnouncedTraining { rates, momentum: Some(0.9), weight_decay: 0.0, noise: None, samples: None }
+        let momentum = Some(0.9);
+        AnnouncedTraining { rates, earlier_steps: 0, momentum, weight_decay: 0.0, noise: None, samples: None }
     }
 
     /// 8 steps of noise alone, through the optimiser's own recursion, against the closed form.
@@ -143,6 +157,22 @@ mod tests {
         let few = AnnouncedNoise { deviation: 0.1, clip: 1.0, parameters: 18 };
         let few = AnnouncedTraining { noise: Some(few), ..training(&[0.1]) };
         assert_eq!(Expected::of(&few).least_norm(), None);
+    }
+
+    /// Unit gradients in 40 earlier steps and 2 of the round, through the recursion.
+    #[test]
+    fn velocity_is_kept_from_round_to_round() {
+        let (mut velocity, mut delta) = (0.0, 0.0);
+        for step in 0..42 {
+            velocity = 0.9 * velocity + 1.0;
+            if step >= 40 {
+                delta += 0.1 * velocity;
+            }
+        }
+        let coefficient = |k: i32| 0.1 * 0.9f64.powi(k) * 1.9;
+        let squares = (0..=40).map(|k| coefficient(k).powi(2)).sum::<f64>() + 0.01;
+        let scale = Expected::of(&AnnouncedTraining { earlier_steps: 40, ..training(&[0.1; 2]) }).scale();
+        assert!((scale - (delta * squares.sqrt()).sqrt()).abs() < 1e-9, "{scale}");
     }
 
     #[test]

@@ -189,11 +189,33 @@ fn a_round_in_which_everybody_changes_is_no_finding() {
     }
 }
 
+/// With three hospitals the one that changes drags the comparison of the other two along.
+#[test]
+fn one_of_three_that_changes_is_found_and_the_others_are_not() {
+    let mut normal = Normal::new(6);
+    let mut updates = |factor: f64| -> Vec<SiteUpdate> {
+        (0..3)
+            .map(|at| {
+                let size = (0.1 * normal.draw()).exp() * if at == 1 { factor } else { 1.0 };
+                update(at, normal.vector(100).into_iter().map(|value| size * value))
+            })
+            .collect()
+    };
+    let mut detector = robust();
+    for _ in 0..12 {
+        detector = detector.inspect(&updates(1.0), &BTreeMap::new()).next;
+    }
+    let inspection = detector.inspect(&updates(10.0), &BTreeMap::new());
+    assert_eq!(statistics(&inspection, 1), [Statistic::History]);
+    assert_eq!(inspection.findings.len(), 1);
+}
+
 #[test]
 fn what_the_plan_rules_out_is_found_whatever_the_others_do() {
     let noise = Some(AnnouncedNoise { deviation: 0.02, clip: 1.0, parameters: 5000 });
     let training = AnnouncedTraining {
         rates: &[0.1; 10],
+        earlier_steps: 0,
         momentum: Some(0.9),
         weight_decay: 0.0,
         noise,

@@ -65,6 +65,7 @@ pub(super) fn expected(member: &Member, round: RoundId, noise: Option<NoiseMulti
     });
     Expected::of(&AnnouncedTraining {
         rates: &rates,
+        earlier_steps: first,
         momentum: training.momentum,
         weight_decay: training.weight_decay,
         noise,
