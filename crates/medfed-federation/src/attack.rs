@@ -4,10 +4,10 @@
 //! rule, and where an attack needs it the honest updates of the round. Two kinds:
 //!
 //! * **Attacks on images** (`label_flip`, `backdoor`, `sybil`): an attacker trains as asked on images that
-//!   it has altered ([`poison`]). It does not obey its privacy plan: no clipping, no noise, no ledger,
+//!   it has altered (`poison.rs`). It does not obey its privacy plan: no clipping, no noise, no ledger,
 //!   since its patients are not what it cares for.
 //! * **Attacks on updates** (all others): an attacker trains like everybody else, under its plan if it has
-//!   one, and sends something else in place of the result ([`forge`]).
+//!   one, and sends something else in place of the result (`forge.rs`).
 //!
 //! What is simulated is a federation under attack, not a defence: nothing here is used by a coordinator
 //! or a hospital that is not part of a simulation. The same seed gives the same attack.
