@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | [`Statistic::Norm`] | logarithm of the norm over [`Expected::scale`] | the hospitals' median, in units of their spread |
 //! | [`Statistic::History`] | the same, relative to the median of the others | the hospital's own last 20 rounds, once there are 5; in units of their spread or that of all hospitals' changes |
-//! | [`Statistic::Cosine`] | cosine to the mean of the other updates, below 0 only | the hospitals' median cosine, in units of their spread |
+//! | [`Statistic::Cosine`] | cosine to the mean of the other updates, below 0 only, of an update that is also long: a third of the way to the cut-off for norms | the hospitals' median cosine, in units of their spread |
 //! | [`Statistic::TooSmall`] | the norm | [`Expected::least_norm`]: half of what the announced noise alone makes |
 //! | [`Statistic::SampleCount`] | the claimed number of images | the number the hospital enrolled with |
 //! | [`Statistic::NotFinite`] | a value that is NaN or infinite | – |
@@ -19,18 +19,19 @@
 //! in one of 300 rounds, so that together at most about 1 % of the rounds without a bad hospital have a
 //! finding, as long as the values are about normal. `threshold: 3`, the default, stands for that; another
 //! threshold scales all three cut-offs. A norm that is thirty times the median, or a thirtieth of it, is
-//! out of line whatever the spread. Spreads have a floor, below which differences mean nothing: 0.25 for
+//! out of line whatever the spread. Spreads have a floor, below which differences mean nothing: 0.15 for
 //! the logarithm of a norm; for the cosine a fifth of the median cosine, or 1/√d if that is more (what
 //! unrelated directions have in d dimensions).
 //!
 //! **Power.** With few hospitals the spread is badly known and the cut-offs are far out. Each finding says
 //! with what probability the statistic would have shown a stated deviation in this round: a norm ten times
-//! as large ([`STATED_FACTOR`]), or an update turned around. Where that is less likely than not,
+//! as large ([`STATED_FACTOR`]), for the cosine turned around as well. Where that is less likely than not,
 //! [`Inspection::warnings`] says that the statistic is blind.
 //!
 //! **Not seen.** An update inside the spread of the honest ones, whatever it does to the model: small
-//! steady deviations, copies of an honest update, images with wrong labels. Hospitals whose data differ
-//! much from everybody else's may look out of line without being so.
+//! steady deviations, copies of an honest update, images with wrong labels, an update turned around that
+//! is no longer than others. The direction alone tells nothing: where most hospitals have many ill and two
+//! have many well patients, the honest updates of the two point against the rest.
 
 mod cutoff;
 mod direction;
@@ -55,7 +56,7 @@ pub const STATED_FACTOR: f64 = 10.0;
 /// The threshold at which the cut-offs hold as simulated.
 const REFERENCE: f64 = 3.0;
 /// Least spread of the logarithms of norms.
-const LEAST_SPREAD: f64 = 0.25;
+const LEAST_SPREAD: f64 = 0.15;
 /// Least spread of the cosines, as a part of their median.
 const LEAST_TURN: f64 = 0.2;
 /// A norm this many times the median, or this part of it, is out of line whatever the spread.
@@ -132,8 +133,9 @@ impl Detector {
         match self.settings.method {
             Method::Robust => {
                 let scale = self.settings.threshold / REFERENCE;
-                round.against_each_other(expected, scale, &mut next.history);
-                round.directions(scale);
+                if let Some(sizes) = round.against_each_other(expected, scale, &mut next.history) {
+                    round.directions(scale, &sizes);
+                }
             }
             Method::ZScore => round.z_scores(self.settings.threshold),
         }
@@ -153,6 +155,16 @@ impl Detector {
         self.history = History::from_bytes(bytes).map_err(AggregateError::DetectorState)?;
         Ok(())
     }
+}
+
+/// How the norms of a round compare.
+struct Sizes {
+    /// Of each update, in spreads from the middle.
+    scores: Vec<f64>,
+    /// Of the logarithms of the norms.
+    spread: f64,
+    /// Score from which an update is long enough for its direction to matter.
+    long: f64,
 }
 
 /// One round under search.
@@ -184,17 +196,18 @@ impl Round<'_> {
         }
     }
 
-    /// Norms against the round's median and against each hospital's own past.
+    /// Norms against the round's median and against each hospital's own past; nothing among too few
+    /// hospitals.
     fn against_each_other(
         &mut self,
         expected: &BTreeMap<SiteId, Expected>,
         scale: f64,
         history: &mut History,
-    ) {
+    ) -> Option<Sizes> {
         let hospitals = self.updates.len();
         let Some(cutoff) = cutoff(hospitals, Sides::Both) else {
             self.warnings.push(InspectionWarning::TooFewHospitals { hospitals, needed: FEWEST });
-            return;
+            return None;
         };
         let logarithm = |(update, norm): (&&SiteUpdate, &f64)| {
             let scale = expected.get(update.site()).map_or(1.0, Expected::scale);
@@ -207,8 +220,8 @@ impl Round<'_> {
         let power = power(STATED_FACTOR.ln() / spread, threshold);
         self.blind(Statistic::Norm, power);
         let mut usual = vec![true; hospitals];
-        for (at, value) in values.iter().enumerate() {
-            let score = (value - center) / spread;
+        let scores: Vec<f64> = values.iter().map(|value| (value - center) / spread).collect();
+        for (at, score) in scores.iter().copied().enumerate() {
             if score.abs() > threshold {
                 usual[at] = false;
                 self.find(at, Statistic::Norm, score, threshold, Some(power));
@@ -219,6 +232,7 @@ impl Round<'_> {
         for (at, value) in relative(&values).into_iter().enumerate().filter(|(at, _)| usual[*at]) {
             history.push(self.updates[at].site(), value);
         }
+        Some(Sizes { scores, spread, long: threshold / 3.0 })
     }
 
     /// Norms against each hospital's own past. In a round in which the changes of all hospitals scatter more
@@ -261,8 +275,8 @@ impl Round<'_> {
         self.blind(Statistic::History, best);
     }
 
-    /// Updates that point against the others.
-    fn directions(&mut self, scale: f64) {
+    /// Long updates that point against the others.
+    fn directions(&mut self, scale: f64, sizes: &Sizes) {
         let hospitals = self.updates.len();
         let Some(cutoff) = cutoff(hospitals, Sides::Low) else { return };
         let cosines = direction::cosines(&self.updates, &self.norms);
@@ -274,12 +288,13 @@ impl Round<'_> {
         let parameters = self.updates[0].delta().len().max(1) as f64;
         let spread = spread.max(LEAST_TURN * center.abs()).max(1.0 / parameters.sqrt());
         let threshold = cutoff * scale;
-        let power = power(2.0 * center.max(0.0) / spread, threshold);
+        let power = power(2.0 * center.max(0.0) / spread, threshold)
+            * power(STATED_FACTOR.ln() / sizes.spread, sizes.long);
         self.blind(Statistic::Cosine, power);
         for (at, cosine) in cosines.iter().enumerate() {
             let Some(cosine) = cosine.filter(|cosine| *cosine < 0.0) else { continue };
             let score = (cosine - center) / spread;
-            if score < -threshold {
+            if score < -threshold && sizes.scores[at] > sizes.long {
                 self.find(at, Statistic::Cosine, score, threshold, Some(power));
             }
         }

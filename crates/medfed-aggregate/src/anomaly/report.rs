@@ -14,7 +14,7 @@ pub enum Statistic {
     Norm,
     /// Its norm, beside the hospital's own earlier ones.
     History,
-    /// Its direction, which is against that of the others.
+    /// Its direction, which is against that of the others, and its norm, which is large.
     Cosine,
     /// Its norm, which is less than the announced noise alone makes.
     TooSmall,
@@ -51,9 +51,8 @@ pub struct Finding {
     pub value: f64,
     /// The limit it passed, in the same unit; for a sample count the number enrolled with.
     pub threshold: f64,
-    /// Probability with which the statistic would have shown a norm [`STATED_FACTOR`] times as large
-    /// (norm, history) or an update turned around (cosine) in this round; nothing where there is no
-    /// chance in it.
+    /// Probability with which the statistic would have shown a norm [`STATED_FACTOR`] times as large (for
+    /// the cosine, of an update turned around) in this round; nothing where there is no chance in it.
     pub power: Option<f64>,
 }
 
@@ -90,7 +89,7 @@ impl std::fmt::Display for Finding {
             ),
             Statistic::Cosine => write!(
                 f,
-                "{site}: the update points against the others, {size:.1} spreads from their middle (cut-off {threshold:.1})"
+                "{site}: the update is long and points against the others, {size:.1} spreads from their middle (cut-off {threshold:.1})"
             ),
             Statistic::TooSmall => write!(
                 f,
@@ -149,7 +148,7 @@ impl std::fmt::Display for InspectionWarning {
             ),
             Self::Blind { statistic, hospitals, power } => {
                 let deviation = match statistic {
-                    Statistic::Cosine => "an update that is turned around".to_owned(),
+                    Statistic::Cosine => format!("an update turned around and {STATED_FACTOR} times as long"),
                     _ => format!("a norm {STATED_FACTOR} times as large"),
                 };
                 let power = power * 100.0;

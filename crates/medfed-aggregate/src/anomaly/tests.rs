@@ -121,7 +121,8 @@ fn bad_updates_are_found_and_good_ones_beside_them_are_not() {
     for (factor, expected) in [
         (100.0, vec![Statistic::Norm]),
         (0.001, vec![Statistic::Norm]),
-        (-1.0, vec![Statistic::Cosine]),
+        (-1.0, vec![]),
+        (-2.5, vec![Statistic::Cosine]),
         (-50.0, vec![Statistic::Norm, Statistic::Cosine]),
     ] {
         let inspection = altered(factor);
