@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// 95 % intervals. Proportions (the accuracy; with two classes also sensitivity, specificity and precision)
-/// have Wilson's interval at the effective number of images, the AUC of images that are all of different
-/// patients has DeLong's; everything else has percentile intervals by resampling patients within the class
-/// of their first image. Null where a metric is not defined, or was not in more than one replicate in ten.
-/// The loss and the Brier score of more than two classes may exceed 1.
+/// have Wilson's interval at the effective number of images, and F1 with two classes has that of the
+/// proportion that it is a function of; the AUC of images that are all of different patients has DeLong's;
+/// everything else has percentile intervals by resampling patients within the class of their first image.
+/// Where every replicate has the same balanced accuracy (a model that predicts one class), it has the
+/// interval that follows from those of its two rates. Null where a metric is not defined, or was not in
+/// more than one replicate in ten. The loss and the Brier score of more than two classes may exceed 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PerformanceIntervals {
     /// Of [`Performance::accuracy`].
@@ -144,15 +146,41 @@ impl PerformanceIntervals {
         let of_class = |part: &dyn Fn(u32, u32) -> Option<bool>, otherwise: Option<Interval>| {
             if sorted.classes == 2 { share(part) } else { otherwise }
         };
+        let sensitivity = of_class(&|label, p| (label == 1).then_some(p == 1), resampled.sensitivity);
+        let specificity = of_class(&|label, p| (label == 0).then_some(p == 0), resampled.specificity);
+        // F1 = 2J/(1 + J), where J is the share of hits among the images that are or seem positive.
+        let overlap = of_class(&|label, p| (label == 1 || p == 1).then_some(label == 1 && p == 1), None);
+        let f1 = |share: f64| 2.0 * share / (1.0 + share);
+        let f1 = overlap.map(|Interval { estimate, lower, upper }| Interval {
+            estimate: f1(estimate),
+            lower: f1(lower),
+            upper: f1(upper),
+        });
+        let varies = |interval: &Interval| interval.lower < interval.upper;
+        let balanced = resampled
+            .balanced_accuracy
+            .filter(varies)
+            .or_else(|| Some(mean_of_two(sensitivity?, specificity?)).filter(|_| sorted.classes == 2));
         Self {
             accuracy: share(&|label, predicted| Some(label == predicted)),
             auc: if alone { delong() } else { resampled.auc },
-            sensitivity: of_class(&|label, p| (label == 1).then_some(p == 1), resampled.sensitivity),
-            specificity: of_class(&|label, p| (label == 0).then_some(p == 0), resampled.specificity),
+            sensitivity,
+            specificity,
             precision: of_class(&|label, p| (p == 1).then_some(label == 1), resampled.precision),
+            f1: if sorted.classes == 2 { f1 } else { resampled.f1 },
+            balanced_accuracy: balanced.or(resampled.balanced_accuracy),
             ..resampled
         }
     }
+}
+
+/// The mean of two independent estimates, by Newcombe's hybrid of their intervals (Statistics in Medicine
+/// 17:873, 1998).
+fn mean_of_two(a: Interval, b: Interval) -> Interval {
+    let estimate = f64::midpoint(a.estimate, b.estimate);
+    let lower = (a.estimate - a.lower).hypot(b.estimate - b.lower) / 2.0;
+    let upper = (a.upper - a.estimate).hypot(b.upper - b.estimate) / 2.0;
+    Interval { estimate, lower: estimate - lower, upper: estimate + upper }
 }
 
 /// Predictions prepared for being measured many times with other weights: everything that needs sorting or
@@ -338,6 +366,25 @@ mod tests {
         assert_eq!(again, together);
         let error = Details::of(&predictions, &[0], Resampling::new(Seed(1))).unwrap_err();
         assert_eq!(error, EvalError::Lengths { what: "patients", expected: 120, found: 1 });
+    }
+
+    /// A model that says the same of everyone leaves no doubt in resampled images, and much in truth.
+    #[test]
+    fn intervals_of_a_constant_model_are_not_points() {
+        let labels: Vec<u32> = (0..42).map(|i| u32::from(i < 23)).collect();
+        let patients: Vec<u32> = (0..42).collect();
+        for (positive, f1, overlap) in [(true, 46.0 / 65.0, (23, 42)), (false, 0.0, (0, 23))] {
+            let logits: Vec<f32> = [if positive { [0.0, 1.0] } else { [1.0, 0.0] }; 42].concat();
+            let predictions = Predictions::from_logits(&logits, &labels, 2).unwrap();
+            let found = Details::of(&predictions, &patients, Resampling::new(Seed(1))).unwrap().intervals;
+            let interval = found.f1.unwrap();
+            assert!((interval.estimate - f1).abs() < 1e-12);
+            let share = crate::interval::wilson(overlap.0, overlap.1);
+            assert!((interval.lower - 2.0 * share.lower / (1.0 + share.lower)).abs() < 1e-12);
+            assert!((interval.upper - 2.0 * share.upper / (1.0 + share.upper)).abs() < 1e-12);
+            let balanced = found.balanced_accuracy.unwrap();
+            assert!(balanced.estimate == 0.5 && balanced.upper - balanced.lower > 0.05, "{balanced:?}");
+        }
     }
 
     proptest! {
