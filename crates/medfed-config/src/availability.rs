@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::section::{Device, Pretrained, Sections};
+use crate::section::{Device, Pretrained, RobustMethod, Sections};
 use crate::tree::{Tree, Value};
 
 /// A feature that is switched on and that this version cannot deliver. A run is refused until it is
@@ -95,6 +95,43 @@ pub(crate) fn idle(tree: &Tree) -> Vec<&'static str> {
     sections.into_iter().filter(is_idle).collect()
 }
 
+/// A rule that withstands fewer bad hospitals than it is told to, or that does not know weights.
+fn robustness(sections: &Sections, note: &mut impl FnMut(&'static str, String)) {
+    let Sections { robust_aggregation: robust, federated, fairness, .. } = sections;
+    if !robust.enabled {
+        return;
+    }
+    let (method, bad) = (robust.method, robust.num_byzantine);
+    match method {
+        RobustMethod::Fedavg if bad > 0 => note(
+            "robust_aggregation.method",
+            format!("fedavg withstands no bad hospital, `num_byzantine` is {bad}"),
+        ),
+        RobustMethod::TrimmedMean => {
+            let drawn = (federated.fraction_fit * f64::from(federated.num_clients)).round();
+            let drawn = drawn.max(f64::from(federated.min_fit_clients)).min(f64::from(federated.num_clients));
+            // What the user wrote in decimal counts: 0.29 · 100 is 28.999…96.
+            let trimmed = (robust.trim_ratio * drawn + 1e-9).floor();
+            if trimmed < f64::from(bad) {
+                let enough = (f64::from(bad) / drawn * 100.0 - 1e-9).ceil() / 100.0;
+                note(
+                    "robust_aggregation.trim_ratio",
+                    format!(
+                        "leaves out {trimmed} of {drawn} values at either end and withstands no more bad hospitals than that, `num_byzantine` is {bad}; {enough} is enough"
+                    ),
+                );
+            }
+        }
+        _ => {}
+    }
+    if fairness.enabled && fairness.on_violation.adjust_weights && method != RobustMethod::Fedavg {
+        note(
+            "fairness.on_violation.adjust_weights",
+            format!("has no effect with {}, which does not weigh hospitals by a number", method.as_str()),
+        );
+    }
+}
+
 /// Keys that have no effect, and settings that protect little.
 pub(crate) fn notes(sections: &Sections, idle: &[&'static str]) -> Vec<Note> {
     let mut notes = Vec::new();
@@ -120,6 +157,10 @@ pub(crate) fn notes(sections: &Sections, idle: &[&'static str]) -> Vec<Note> {
     } else {
         note("privacy.enabled", "no privacy is applied: the model may give training images away".to_owned());
     }
+    if sections.orchestrator.enabled && !sections.privacy.enabled {
+        note("orchestrator.enabled", "privacy is off: there is no budget to watch".to_owned());
+    }
+    robustness(sections, &mut note);
     let hospitals = sections.hospitals();
     let unknown: Vec<_> = (sections.fairness.hospital_demographics.keys())
         .filter(|name| !hospitals.iter().any(|hospital| hospital.name == **name))

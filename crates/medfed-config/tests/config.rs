@@ -64,6 +64,37 @@ fn the_further_keys_are_accepted() {
 }
 
 #[test]
+fn a_rule_that_does_not_do_what_it_is_told_to_is_noted() {
+    let notes = |text: &str| -> Vec<(&str, String)> {
+        let notes = read(text).unwrap().notes();
+        notes
+            .into_iter()
+            .map(|note| (note.key, note.text))
+            .filter(|(key, _)| *key != "privacy.enabled")
+            .collect()
+    };
+    let federation = "federated: {num_clients: 10}\n";
+    let trimmed = |more: &str| {
+        notes(&format!("{federation}robust_aggregation: {{enabled: true, method: trimmed_mean, {more}}}"))
+    };
+    let found = trimmed("num_byzantine: 2");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].0, "robust_aggregation.trim_ratio");
+    assert!(found[0].1.contains("1 of 10") && found[0].1.ends_with("0.2 is enough"), "{found:?}");
+    assert_eq!(trimmed("num_byzantine: 2, trim_ratio: 0.2"), []);
+    assert_eq!(trimmed("num_byzantine: 1"), []);
+    let average = notes(&format!("{federation}robust_aggregation: {{enabled: true, num_byzantine: 2}}"));
+    assert!(matches!(&average[..], [("robust_aggregation.method", _)]), "{average:?}");
+    let weights = "fairness: {enabled: true, on_violation: {adjust_weights: true}}\n";
+    let key = "fairness.on_violation.adjust_weights";
+    let krum = notes(&format!("{weights}robust_aggregation: {{enabled: true, method: median}}"));
+    assert!(krum.iter().any(|(found, _)| *found == key), "{krum:?}");
+    assert_eq!(notes(&format!("{weights}robust_aggregation: {{enabled: true, method: fedavg}}")), []);
+    let nothing = notes("privacy: {enabled: false}\norchestrator: {enabled: true}");
+    assert!(matches!(&nothing[..], [("orchestrator.enabled", _)]), "{nothing:?}");
+}
+
+#[test]
 fn the_shipped_configuration_runs() {
     assert_eq!(read(SHIPPED).unwrap().unavailable(), []);
     assert_eq!(Config::default().unavailable(), []);
