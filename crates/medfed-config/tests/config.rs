@@ -211,8 +211,8 @@ fn wrong_types_and_ranges_say_what_was_expected() {
         (
             "privacy_audit: {attack_types: []}",
             "privacy_audit.attack_types",
-            "expected a list of 1 or more items, each one of `threshold`, `loss_based`, `shadow`, found a \
-             list of 0",
+            "expected a list of 1 or more items, each one of `threshold`, `loss_based`, `shadow`, \
+             `lira`, `lira_offline`, `rmia`, found a list of 0",
         ),
     ] {
         let (line, _, found_key, found) = only(text);
