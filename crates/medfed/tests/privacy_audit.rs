@@ -101,3 +101,15 @@ fn a_model_without_its_run_is_refused_with_a_way_out() {
     assert_eq!(code, Some(0), "{err}");
     assert!(out.starts_with(&format!("{}\nPRIVACY AUDIT REPORT - Membership", "=".repeat(70))), "{out}");
 }
+
+#[test]
+fn canaries_under_an_attack_without_privacy_are_refused() {
+    let directory = tempfile::tempdir().expect("there is room");
+    let attacked = |attack| medfed(directory.path(), &[&RUN[..], &["--attack", attack]].concat());
+    let (code, _, err) = attacked("label_flip");
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("under the attack label_flip") && err.contains("canaries=0"), "{err}");
+    // Attackers that train under their plan are covered.
+    let (code, _, err) = attacked("mimic");
+    assert_eq!(code, Some(0), "{err}");
+}

@@ -88,6 +88,11 @@ impl SimulatedAttack {
         }
     }
 
+    /// Whether attackers train on images of their own making, without the noise of their plan.
+    pub fn ignores_privacy(self) -> bool {
+        matches!(self, Self::LabelFlip | Self::Backdoor | Self::Sybil)
+    }
+
     /// What the attackers send, in half a sentence.
     pub fn description(self) -> &'static str {
         match self {

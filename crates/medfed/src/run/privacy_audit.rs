@@ -43,6 +43,14 @@ pub(super) fn plant(
     if !audit.enabled || audit.canaries == 0 {
         return Ok(None);
     }
+    let attack = prepared.config.simulation.attack;
+    if prepared.config.privacy.enabled && attack.ignores_privacy() {
+        let text = format!(
+            "canaries cannot measure privacy under the attack {attack}: its hospitals train without noise, and no epsilon is claimed for them"
+        );
+        return Err(Failure::user(anyhow::anyhow!(text))
+            .hint("--set privacy_audit.canaries=0 plants none; or leave the attack out"));
+    }
     let coins = if prepared.resumed.is_some() {
         stored(store, &prepared.id)?.ok_or_else(|| {
             Failure::user(anyhow::anyhow!("the coins of the canaries of run {} are lost", prepared.id))
