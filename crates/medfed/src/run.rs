@@ -186,6 +186,10 @@ fn run(
 /// A run that did not reach its end is a failure for whoever waits for it.
 fn ended(order: &Order, folders: &Folders, results: &Results) -> Result<(), Failure> {
     match results.summary.status {
+        RunStatus::BudgetExhausted if results.summary.total_rounds == 0 => {
+            Err(Failure::user(anyhow::anyhow!("the privacy budget does not pay for one round; there is no model"))
+                .hint("privacy.noise_multiplier=auto takes as much noise as the budget asks for; `medfed dp plan` shows what a configuration would spend"))
+        }
         RunStatus::Completed | RunStatus::BudgetExhausted => Ok(()),
         RunStatus::Interrupted => {
             let resume = folders.resume_command(order);

@@ -453,6 +453,40 @@ fn the_orchestrator_says_what_it_decides() {
 }
 
 #[test]
+fn a_budget_that_pays_for_no_round_is_a_failure() {
+    let dir = folder();
+    for orchestrator in ["orchestrator.enabled=true", "orchestrator.enabled=false"] {
+        let little = ["--set", "privacy.epsilon_budget=0.001", "--set", orchestrator];
+        let ran = medfed(dir.path(), &[&["simulate", "--out", "out"], &TINY[..], &TIGHT[..], &little]);
+        assert_eq!(ran.code, Some(1), "{}", ran.err);
+        assert!(ran.out.contains("Ended after 0 rounds"), "{}", ran.out);
+        assert!(ran.err.contains("does not pay for one round") && ran.err.contains("hint: "), "{}", ran.err);
+    }
+}
+
+#[test]
+fn hospitals_are_shown_with_the_model_that_is_saved() {
+    let dir = folder();
+    // At this learning rate the first model is soon a worse one.
+    let more = ["--set", "federated.num_rounds=6", "--set", "privacy.enabled=false", "--seed", "4"];
+    let fast = ["--set", "training.learning_rate=0.3"];
+    let ran = medfed(dir.path(), &[&["simulate", "--out", "out"], &TINY[..], &more, &fast]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let results: Value = serde_json::from_str(&read(&dir.path().join("out/results.json"))).expect("JSON");
+    let best = results["summary"]["best_round"].as_u64().expect("a round") as usize;
+    let shown = |round: usize| -> Vec<String> {
+        let hospitals = results["rounds"][round - 1]["hospitals"].as_array().expect("hospitals");
+        let number = |value: &Value| value.as_f64().map_or("n/a".to_owned(), |v| format!("{v:.3}"));
+        hospitals
+            .iter()
+            .map(|h| format!("validation AUC {}, accuracy {}", number(&h["auc"]), number(&h["accuracy"])))
+            .collect()
+    };
+    assert!(best < 6 && shown(best) != shown(6), "the test needs a model that gets worse: {best}");
+    assert!(shown(best).iter().all(|text| ran.out.contains(text)), "{}", ran.out);
+}
+
+#[test]
 fn a_resumed_run_writes_the_log_of_an_uninterrupted_one() {
     let dir = folder();
     let settings = [&TINY[..], &TIGHT[..], &["--set", "training.local_steps=20"]].concat();

@@ -64,6 +64,12 @@ fn lines(results: &Results, outcome: &Outcome, folders: &Folders, metrics: &[Met
     }
     if let Some(last) = results.rounds.last() {
         lines.push(style("Hospitals").bold().to_string());
+        // Of the model that is saved, which need not be the last one.
+        let saved = |site: &SiteId| {
+            let all = outcome.evaluation.iter().flat_map(|found| &found.hospitals);
+            let performance = all.filter(|found| found.hospital == *site).map(|found| &found.performance);
+            performance.map(|p| (p.auc.map(|auc| auc.estimate), Some(p.accuracy.estimate))).next()
+        };
         let widest = last.hospitals.iter().map(|hospital| hospital.hospital.as_str().len()).max();
         let width = widest.unwrap_or(0).max(ROW);
         for hospital in &last.hospitals {
@@ -76,11 +82,12 @@ fn lines(results: &Results, outcome: &Outcome, folders: &Folders, metrics: &[Met
                 let left = if left { ", budget spent" } else { "" };
                 format!("  epsilon {} spent{left}", epsilon(spent.epsilon_total))
             });
+            let (auc, accuracy) = saved(&hospital.hospital).unwrap_or((hospital.auc, hospital.accuracy));
             let text = format!(
                 "{} images, validation AUC {}, accuracy {}{privacy}",
                 thousands(hospital.train_images),
-                number(hospital.auc),
-                number(hospital.accuracy)
+                number(auc),
+                number(accuracy)
             );
             lines.push(format!("  {:<width$} {text}", hospital.hospital.as_str()));
         }
