@@ -79,6 +79,18 @@ impl Aggregator {
         round: RoundId,
         parameters: usize,
     ) -> Result<Aggregate, AggregateError> {
+        self.aggregate_into(Vec::new(), updates, round, parameters)
+    }
+
+    /// The same in memory that is there already, such as that of the last round's step: for large models
+    /// fresh memory costs as much as the rule.
+    pub fn aggregate_into(
+        &mut self,
+        memory: Vec<f32>,
+        updates: &[SiteUpdate],
+        round: RoundId,
+        parameters: usize,
+    ) -> Result<Aggregate, AggregateError> {
         let updates = in_order(updates, round, parameters)?;
         check(self.rule, updates.len())?;
         self.state.check(parameters)?;
@@ -91,7 +103,7 @@ impl Aggregator {
             }
         };
         let mut warnings = self.warnings(updates.len());
-        let outcome = self.outcome(&updates, &rows, &mut warnings)?;
+        let outcome = self.outcome(&updates, &rows, memory, &mut warnings)?;
         self.remember(&updates, &outcome.step);
         let sites = updates.iter().map(|update| update.site().clone());
         Ok(Aggregate { shares: sites.zip(outcome.shares).collect(), step: outcome.step, warnings })
@@ -101,6 +113,7 @@ impl Aggregator {
         &self,
         updates: &[&SiteUpdate],
         rows: &Rows<'_>,
+        memory: Vec<f32>,
         warnings: &mut Vec<RuleWarning>,
     ) -> Result<Outcome, AggregateError> {
         let n = rows.len();
@@ -109,20 +122,22 @@ impl Aggregator {
             Rule::FedAvg => {
                 let (shares, capped) = fedavg::shares(updates);
                 warnings.extend(capped);
-                Outcome::combined(rows, &shares)
+                Outcome::combined(rows, &shares, memory)
             }
-            Rule::Median => by_coordinate(coordinate::median(rows)),
-            Rule::TrimmedMean { ratio } => by_coordinate(coordinate::trimmed_mean(rows, ratio.trimmed(n))),
+            Rule::Median => by_coordinate(coordinate::median(rows, memory)),
+            Rule::TrimmedMean { ratio } => {
+                by_coordinate(coordinate::trimmed_mean(rows, ratio.trimmed(n), memory))
+            }
             Rule::Krum { byzantine } => {
-                selected(rows, &krum_selection(&SquaredDistances::of(rows), byzantine, 1)?)
+                selected(rows, &krum_selection(&SquaredDistances::of(rows), byzantine, 1)?, memory)
             }
             Rule::MultiKrum { byzantine, selected: m } => {
-                selected(rows, &krum_selection(&SquaredDistances::of(rows), byzantine, m)?)
+                selected(rows, &krum_selection(&SquaredDistances::of(rows), byzantine, m)?, memory)
             }
             Rule::Bulyan { byzantine } => {
                 let mut selection = bulyan_selection(&SquaredDistances::of(rows), byzantine)?;
                 selection.sort_unstable();
-                let step = coordinate::mean_around_median(&rows.only(&selection), byzantine);
+                let step = coordinate::mean_around_median(&rows.only(&selection), byzantine, memory);
                 let shares = (0..n).map(|row| if selection.contains(&row) { None } else { Some(0.0) });
                 Outcome { step, shares: shares.collect() }
             }
@@ -133,12 +148,12 @@ impl Aggregator {
                     let sites = updates.iter().map(|update| update.site().clone()).collect();
                     return Err(AggregateError::NobodyLeft { rule: self.rule.to_string(), sites });
                 };
-                Outcome::combined(rows, &shares)
+                Outcome::combined(rows, &shares, memory)
             }
             Rule::GeometricMedian => {
                 let (weights, warning) = geometric_median::weights(rows);
                 warnings.extend(warning);
-                Outcome::combined(rows, &weights)
+                Outcome::combined(rows, &weights, memory)
             }
             Rule::CenteredClipping { radius, iterations } => {
                 let start = self.state.centre();
@@ -150,7 +165,7 @@ impl Aggregator {
                     all.push(start);
                     factors.push(of_start);
                 }
-                let step = combination(&all, &factors, rows.columns());
+                let step = combination(&all, &factors, rows.columns(), memory);
                 Outcome { step, shares: shares.into_iter().map(Some).collect() }
             }
         })
@@ -195,20 +210,20 @@ struct Outcome {
 
 impl Outcome {
     /// The combination of the rows with `weights`.
-    fn combined(rows: &Rows<'_>, weights: &[f64]) -> Self {
+    fn combined(rows: &Rows<'_>, weights: &[f64], memory: Vec<f32>) -> Self {
         let shares = rows.unmixed_weights(weights);
-        let step = combination(rows.unmixed(), &shares, rows.columns());
+        let step = combination(rows.unmixed(), &shares, rows.columns(), memory);
         Self { step, shares: shares.into_iter().map(Some).collect() }
     }
 }
 
 /// The mean of the selected rows.
-fn selected(rows: &Rows<'_>, selection: &[usize]) -> Outcome {
+fn selected(rows: &Rows<'_>, selection: &[usize], memory: Vec<f32>) -> Outcome {
     let mut weights = vec![0.0; rows.len()];
     for row in selection {
         weights[*row] = 1.0 / selection.len() as f64;
     }
-    Outcome::combined(rows, &weights)
+    Outcome::combined(rows, &weights, memory)
 }
 
 /// The updates in the order of the site names, if they belong together.

@@ -6,13 +6,14 @@ use crate::rows::{LANES, Lanes, Rows, Tile};
 use crate::sorting_network::SortingNetwork;
 
 /// The median of every coordinate; for even n the mean of the two values in the middle.
-pub(crate) fn median(rows: &Rows<'_>) -> Vec<f32> {
+pub(crate) fn median(rows: &Rows<'_>, memory: Vec<f32>) -> Vec<f32> {
     let network = median_network(rows.len());
     let (low, high) = middle(rows.len());
-    rows.map_columns(
+    rows.map_sorted(
+        memory,
+        &network,
         #[inline(always)]
-        |mut tile, out| {
-            network.sort(&mut tile);
+        |tile, out| {
             for ((out, low), high) in out.iter_mut().zip(tile.row(low)).zip(tile.row(high)) {
                 // In single precision the sum may overflow.
                 *out = (0.5 * (f64::from(*low) + f64::from(*high))) as f32;
@@ -33,13 +34,14 @@ pub(crate) fn middle(rows: usize) -> (usize, usize) {
 }
 
 /// The mean of every coordinate without its `trimmed` smallest and largest values; 2 · `trimmed` < n.
-pub(crate) fn trimmed_mean(rows: &Rows<'_>, trimmed: usize) -> Vec<f32> {
+pub(crate) fn trimmed_mean(rows: &Rows<'_>, trimmed: usize, memory: Vec<f32>) -> Vec<f32> {
     let kept = trimmed..rows.len() - trimmed;
     let network = SortingNetwork::new(rows.len(), kept.clone());
-    rows.map_columns(
+    rows.map_sorted(
+        memory,
+        &network,
         #[inline(always)]
-        |mut tile, out| {
-            network.sort(&mut tile);
+        |tile, out| {
             for (block, out) in out.chunks_mut(LANES).enumerate() {
                 let mut sums = [0f64; LANES];
                 for rank in kept.clone() {
@@ -56,15 +58,16 @@ pub(crate) fn trimmed_mean(rows: &Rows<'_>, trimmed: usize) -> Vec<f32> {
 
 /// Step 2 of Bulyan: for every coordinate of the θ = n−2f selected rows the mean of the β = θ−2f values
 /// nearest their median; of two values equally near the smaller one.
-pub(crate) fn mean_around_median(rows: &Rows<'_>, byzantine: usize) -> Vec<f32> {
+pub(crate) fn mean_around_median(rows: &Rows<'_>, byzantine: usize, memory: Vec<f32>) -> Vec<f32> {
     let theta = rows.len();
     let (low, high) = middle(theta);
     let (spare, beta) = (2 * byzantine, theta - 2 * byzantine);
     let network = SortingNetwork::new(theta, 0..theta);
-    rows.map_columns(
+    rows.map_sorted(
+        memory,
+        &network,
         #[inline(always)]
-        |mut tile, out| {
-            network.sort(&mut tile);
+        |tile, out| {
             // Sorted, the β nearest values are a run x[s], …, x[s+β−1]. The run moves up past x[s] where
             // x[s+β] is nearer to the median, which can only be so for the lowest s.
             for (block, out) in out.chunks_mut(LANES).enumerate() {

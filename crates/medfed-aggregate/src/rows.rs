@@ -4,6 +4,7 @@
 //! first-level cache together. Both sizes depend on n and d alone, so results do not depend on the number of
 //! threads.
 
+use crate::sorting_network::SortingNetwork;
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
@@ -80,9 +81,15 @@ impl<'a> Rows<'a> {
         &self.updates
     }
 
-    /// One value per column from the column's n values. `kernel` gets a tile and the output.
-    pub(crate) fn map_columns(&self, kernel: impl Fn(Tile<'_, f32>, &mut [f32]) + Sync) -> Vec<f32> {
-        let mut out = vec![0f32; self.columns];
+    /// One value per column from the column's n values, in `memory`. `kernel` gets a tile whose columns the
+    /// network has sorted, and the output.
+    pub(crate) fn map_sorted(
+        &self,
+        memory: Vec<f32>,
+        network: &SortingNetwork,
+        kernel: impl Fn(Tile<'_, f32>, &mut [f32]) + Sync,
+    ) -> Vec<f32> {
+        let mut out = sized(memory, self.columns);
         let (chunk, width) = (chunk(self.columns), width(self.len(), size_of::<f32>()));
         out.par_chunks_mut(chunk).enumerate().for_each(|(task, out)| {
             let mut memory = vec![0f32; self.len() * width];
@@ -92,7 +99,7 @@ impl<'a> Rows<'a> {
                 || {
                     for (piece, out) in out.chunks_mut(width).enumerate() {
                         let first = task * chunk + piece * width;
-                        let tile = self.load(first, out.len(), &mut memory, &mut sums);
+                        let tile = self.load_sorted(network, first, out.len(), &mut memory, &mut sums);
                         kernel(tile, out);
                     }
                 },
@@ -138,6 +145,28 @@ impl<'a> Rows<'a> {
             }
         }
         total
+    }
+
+    /// The `columns` columns from `first` on, each sorted, in the front of `memory`.
+    #[inline(always)]
+    fn load_sorted<'t>(
+        &self,
+        network: &SortingNetwork,
+        first: usize,
+        columns: usize,
+        memory: &'t mut [f32],
+        mixed: &mut [f64],
+    ) -> Tile<'t, f32> {
+        // Sorted on their way into the tile, few rows are written once.
+        if self.mixing.is_none() && columns.is_multiple_of(LANES) {
+            let values = &mut memory[..self.len() * columns];
+            if network.sort_few(&self.updates, first..first + columns, values) {
+                return Tile { values: &mut memory[..self.len() * columns], width: columns, first, columns };
+            }
+        }
+        let mut tile = self.load(first, columns, memory, mixed);
+        network.sort(&mut tile);
+        tile
     }
 
     /// The `columns` columns from `first` on, in the front of `memory`.
@@ -230,6 +259,15 @@ impl<F: FnMut()> NullaryFnOnce for Work<F> {
     fn call(mut self) {
         (self.0)();
     }
+}
+
+/// `memory` with `len` values, whatever they are: fresh memory costs as much as reading the updates twice.
+pub(crate) fn sized(mut memory: Vec<f32>, len: usize) -> Vec<f32> {
+    if memory.capacity() < len {
+        return vec![0f32; len];
+    }
+    memory.resize(len, 0.0);
+    memory
 }
 
 /// Columns of a task.
