@@ -66,9 +66,10 @@ pub(crate) fn newcombe_difference(a: (u64, u64), b: (u64, u64)) -> [f64; 2] {
 
 /// The ratio of two independent proportions, each `(successes, total)` with a total of at least 1: Katz'
 /// interval on the logarithmic scale (Katz et al., Biometrics 34:469, 1978), with half a success and half a
-/// failure added to each where there is a proportion of 0.
+/// failure added to each where there is a proportion of 0, or both are 1: the variance would be 0.
 pub(crate) fn katz(a: (u64, u64), b: (u64, u64)) -> [f64; 2] {
-    let more = if a.0 == 0 || b.0 == 0 { 0.5 } else { 0.0 };
+    let certain = a.0 == a.1 && b.0 == b.1;
+    let more = if a.0 == 0 || b.0 == 0 || certain { 0.5 } else { 0.0 };
     let part = |(successes, total): (u64, u64)| (successes as f64 + more, total as f64 + 2.0 * more);
     let ((x, m), (y, n)) = (part(a), part(b));
     let log = ((x / m) / (y / n)).ln();
@@ -105,6 +106,8 @@ mod tests {
         let [low, high] = katz((0, 20), (10, 20));
         assert!(low == 0.0 && high > 0.0 && high < 1.0);
         assert!(katz((5, 20), (0, 20))[1].is_finite());
+        let [low, high] = katz((15, 15), (31, 31));
+        assert!(low > 0.85 && low < 0.98 && high > 1.02 && high < 1.15, "{low} {high}");
     }
 
     #[test]
