@@ -345,6 +345,15 @@ fn what_cannot_run_is_refused() {
     assert!(refused(dir, &["simulate", "--set", "model.name=vgg"]).contains("`densenet121`"));
     assert!(refused(dir, &["simulate", "--set", "model.name"]).contains("key.path=value"));
     assert!(refused(dir, &["simulate", "--rounds", "0"]).contains("federated.num_rounds"));
+    let many = [
+        "robust_aggregation={enabled: true, method: multi_krum, multi_krum_k: 9}",
+        "federated.num_clients=4",
+    ];
+    let many = refused(dir, &["simulate", "--set", many[0], "--set", many[1]]);
+    assert!(
+        many.contains("needs 9 hospitals") && many.contains("lower robust_aggregation.multi_krum_k"),
+        "{many}"
+    );
     let missing = refused(dir, &["simulate", "--data", "nowhere.npz"]);
     assert!(missing.contains("nowhere.npz does not exist") && missing.contains("hint: "), "{missing}");
     let weights = refused(dir, &["simulate", "--set", "model.pretrained=weights.pth"]);

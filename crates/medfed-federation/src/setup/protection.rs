@@ -84,8 +84,14 @@ pub(super) fn measurement_threshold(section: &section::Orchestrator) -> Option<f
 pub(super) fn check_hospitals(settings: &CoordinatorSettings, found: usize) -> Result<(), FederationError> {
     let (needed, rule) = (settings.aggregator.needed(), settings.aggregator.rule());
     if needed > found {
+        let lower = match rule {
+            Rule::MultiKrum { byzantine, selected } if byzantine + selected == needed => {
+                "robust_aggregation.multi_krum_k"
+            }
+            _ => "robust_aggregation.num_byzantine",
+        };
         let problem = format!(
-            "{rule} needs {needed} hospitals, the data give {found}; lower robust_aggregation.num_byzantine or choose a method that needs fewer, such as median"
+            "{rule} needs {needed} hospitals, the data give {found}; lower {lower} or choose a method that needs fewer, such as median"
         );
         return Err(FederationError::Setting { key: "robust_aggregation.method", problem });
     }
