@@ -197,6 +197,11 @@ impl Control {
         Self { trainer, asked: Mutex::default() }
     }
 
+    /// The `medfed` program.
+    pub(crate) fn program(&self) -> &Path {
+        &self.trainer.program
+    }
+
     /// Starts a new run. A second request, from wherever, is refused while the first is under way.
     pub(crate) fn start(&self, order: &StartOrder) -> Result<(), Refusal> {
         let config = self.trainer.config.is_file().then_some(&self.trainer.config);

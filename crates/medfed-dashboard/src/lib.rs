@@ -9,6 +9,7 @@
 
 mod api;
 mod app;
+mod audit;
 mod control;
 mod error;
 mod events;

@@ -1,6 +1,8 @@
 //! The pages. Each is rendered here in full; the script only exchanges the parts that have changed.
 
+mod answer;
 mod assets;
+mod audit;
 mod documentation;
 mod error;
 mod figure;
@@ -36,6 +38,7 @@ pub(crate) fn router(description: &utoipa::openapi::OpenApi) -> Router<App> {
         .route("/runs", get(runs::page))
         .route("/runs/{id}/{file}", get(report::file))
         .route("/sites", get(sites::page))
+        .route("/audit", get(audit::page))
         .merge(documentation::router(description))
         .merge(assets::router())
 }

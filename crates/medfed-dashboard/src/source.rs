@@ -1,7 +1,9 @@
 //! Watches the results folder: what it says now, and what has changed since.
 
+use crate::audit::AuditLog;
 use crate::events::Hub;
 use crate::view::{RunView, View};
+use medfed_audit::AuditError;
 use medfed_report::{ReportError, RunRecord};
 use medfed_store::{Reader, RunStatus, Store, StoreError};
 use medfed_types::RunId;
@@ -62,6 +64,8 @@ pub(crate) struct Source {
     earlier: Mutex<Vec<Arc<RunView>>>,
     /// Runs as reports know them, each with the version of the store that it was read from.
     records: Mutex<Vec<(RunId, i64, Arc<RunRecord>)>>,
+    /// The audit log that was read last, with the version of the store as of then.
+    audited: Mutex<Option<(RunId, i64, Arc<AuditLog>)>>,
 }
 
 #[derive(Debug)]
@@ -84,6 +88,7 @@ impl Source {
             problem: RwLock::default(),
             earlier: Mutex::default(),
             records: Mutex::default(),
+            audited: Mutex::default(),
         }
     }
 
@@ -143,6 +148,22 @@ impl Source {
         records.truncate(KEPT_RUNS - 1);
         records.push((id.clone(), version, Arc::clone(&record)));
         Ok(record)
+    }
+
+    /// The audit log of a run, read anew when the store has changed; nothing where there is none.
+    pub(crate) fn audit(&self, id: &RunId) -> Result<Option<Arc<AuditLog>>, AuditError> {
+        let version = self.reader().and_then(|reader| reader.version().ok());
+        // Held while reading: one reads, the others wait for what it finds.
+        let mut audited = self.audited.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, known, log)) = &*audited
+            && of == id
+            && Some(*known) == version
+        {
+            return Ok(Some(Arc::clone(log)));
+        }
+        let log = AuditLog::read(&self.dir, id)?.map(Arc::new);
+        *audited = version.zip(log.clone()).map(|(version, log)| (id.clone(), version, log));
+        Ok(log)
     }
 
     /// The open store, if there is one.

@@ -8,9 +8,14 @@ use maud::{DOCTYPE, Markup, html};
 /// The pages, as the navigation lists them.
 const PAGES: &[(&str, &str)] = &[
     ("/", "Overview"),
+    ("/clinical", "Clinical"),
+    ("/technical", "Technical"),
+    ("/privacy", "Privacy"),
+    ("/fairness", "Fairness"),
     ("/training", "Training"),
     ("/sites", "Hospitals"),
     ("/runs", "Runs"),
+    ("/audit", "Audit"),
     ("/docs", "API"),
 ];
 

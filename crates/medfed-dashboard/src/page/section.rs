@@ -7,9 +7,16 @@ use medfed_report::{Block, Section, Tone};
 
 /// The section without its title. `id` tells the sections of a page apart.
 pub(crate) fn blocks(id: &str, section: &Section) -> Markup {
+    let numbered: Vec<(usize, &Block)> = section.blocks.iter().enumerate().collect();
+    let is_chart = |block: &Block| matches!(block, Block::Chart(_));
     html! {
-        @for (number, block) in section.blocks.iter().enumerate() {
-            (self::block(&format!("{id}-{number}"), block))
+        // Charts that follow each other stand beside each other.
+        @for neighbours in numbered.chunk_by(|a, b| is_chart(a.1) && is_chart(b.1)) {
+            @if is_chart(neighbours[0].1) {
+                div.columns { @for (number, block) in neighbours { (self::block(&format!("{id}-{number}"), block)) } }
+            } @else {
+                @for (number, block) in neighbours { (self::block(&format!("{id}-{number}"), block)) }
+            }
         }
     }
 }
