@@ -2,13 +2,14 @@
 //!
 //! Rows and columns stand in the order of the site names. Selection takes these matrices and nothing else, so
 //! it works the same whether the updates are at hand or only the distances were opened. Distances
-//! are summed in single precision over 32 lanes of a tile, at most 32 values each, and in double precision over
-//! the tiles: their relative error is at most 40 · 2⁻²⁴ ≈ 2.4 · 10⁻⁶, and in practice a thousandth of that, as
-//! roundings cancel. Where squares would leave the range of single precision, the tile is summed in double
+//! are summed in single precision over the at most 1024 columns of a tile, in two vectors of sums, and in double
+//! precision over the tiles: their relative error is at most 40 · 2⁻²⁴ ≈ 2.4 · 10⁻⁶ with vectors of 16, twice
+//! that with vectors of 8, and in practice a thousandth of that, as roundings cancel. Where squares would leave the range of single precision, the tile is summed in double
 //! precision. Products are in double precision throughout.
 
 use crate::error::AggregateError;
 use crate::rows::{LANES, Lanes, Rows, Tile, add_over};
+use pulp::{Arch, Simd, WithSimd};
 
 /// ‖xᵢ − xⱼ‖² for n updates.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,18 +54,22 @@ impl SquaredDistances {
 
     pub(crate) fn of(rows: &Rows<'_>) -> Self {
         let n = rows.len();
-        let sums = rows.fold_columns(
+        let sums = rows.fold_rows(
             n * n.saturating_sub(1) / 2,
-            0,
             #[inline(always)]
-            |tile: Tile<'_, f32>, _, sums| {
+            |rows, sums| {
                 let mut sums = sums.iter_mut();
-                for i in 0..n {
-                    for (j, sum) in (i + 1..n).zip(&mut sums) {
-                        let (a, b) = (tile.row(i), tile.row(j));
-                        let found = narrow(a, b);
-                        let exact = (SMALL..LARGE).contains(&found);
-                        sum[0] += if exact { f64::from(found) } else { wide(a, b) };
+                for (i, a) in rows.iter().enumerate() {
+                    // Three at a time, so that `a` is read once for all of them.
+                    let (groups, rest) = rows[i + 1..].as_chunks::<3>();
+                    for [b, c, d] in groups {
+                        for ((b, found), sum) in [b, c, d].iter().zip(narrow(a, b, c, d)).zip(&mut sums) {
+                            *sum += in_range(found).unwrap_or_else(|| wide(a, b));
+                        }
+                    }
+                    for (b, sum) in rest.iter().zip(&mut sums) {
+                        let [found, ..] = narrow(a, b, b, b);
+                        *sum += in_range(found).unwrap_or_else(|| wide(a, b));
                     }
                 }
             },
@@ -142,25 +147,52 @@ impl Gram {
 const SMALL: f32 = 1e-28;
 const LARGE: f32 = 1e37;
 
-/// The squared distance over the width of a tile, in single precision.
+/// A sum in single precision that nothing has left the range of.
 #[inline(always)]
-fn narrow(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0f32; LANES];
-    for (a, b) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
-        for lane in 0..LANES {
-            let difference = a[lane] - b[lane];
-            sums[lane] = difference.mul_add(difference, sums[lane]);
+fn in_range(found: f32) -> Option<f64> {
+    (SMALL..LARGE).contains(&found).then_some(f64::from(found))
+}
+
+/// The squared distances of `a` from three others over the width of a tile, in single precision.
+#[inline(always)]
+fn narrow(a: &[f32], b: &[f32], c: &[f32], d: &[f32]) -> [f32; 3] {
+    Arch::new().dispatch(Narrow { a, others: [b, c, d] })
+}
+
+struct Narrow<'r> {
+    a: &'r [f32],
+    others: [&'r [f32]; 3],
+}
+
+impl WithSimd for Narrow<'_> {
+    type Output = [f32; 3];
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> [f32; 3] {
+        // Two sums of each distance hide the latency of the addition.
+        let [b, c, d] = [pairs::<S>(self.others[0]), pairs::<S>(self.others[1]), pairs::<S>(self.others[2])];
+        let zero = simd.splat_f32s(0.0);
+        let (mut b0, mut b1, mut c0, mut c1, mut d0, mut d1) = (zero, zero, zero, zero, zero, zero);
+        for ((([a0, a1], b), c), d) in pairs::<S>(self.a).iter().zip(b).zip(c).zip(d) {
+            (b0, b1) = (add_square(simd, b0, *a0, b[0]), add_square(simd, b1, *a1, b[1]));
+            (c0, c1) = (add_square(simd, c0, *a0, c[0]), add_square(simd, c1, *a1, c[1]));
+            (d0, d1) = (add_square(simd, d0, *a0, d[0]), add_square(simd, d1, *a1, d[1]));
         }
+        let [b, c, d] = [simd.add_f32s(b0, b1), simd.add_f32s(c0, c1), simd.add_f32s(d0, d1)];
+        [simd.reduce_sum_f32s(b), simd.reduce_sum_f32s(c), simd.reduce_sum_f32s(d)]
     }
-    let mut half = LANES / 2;
-    while half > 0 {
-        let (low, high) = sums.split_at_mut(half);
-        for (low, high) in low.iter_mut().zip(high) {
-            *low += *high;
-        }
-        half /= 2;
-    }
-    sums[0]
+}
+
+/// A row as pairs of vectors; its width is a multiple of theirs.
+#[inline(always)]
+fn pairs<S: Simd>(row: &[f32]) -> &[[S::f32s; 2]] {
+    S::as_simd_f32s(row).0.as_chunks::<2>().0
+}
+
+#[inline(always)]
+fn add_square<S: Simd>(simd: S, sum: S::f32s, a: S::f32s, b: S::f32s) -> S::f32s {
+    let difference = simd.sub_f32s(a, b);
+    simd.mul_add_f32s(difference, difference, sum)
 }
 
 /// The squared distance over the width of a tile, in double precision.

@@ -138,13 +138,40 @@ impl<'a> Rows<'a> {
                 lanes.iter().map(|lanes| lanes.iter().sum()).collect()
             })
             .collect();
-        let mut total = vec![0f64; sums];
-        for partial in tasks {
-            for (total, partial) in total.iter_mut().zip(partial) {
-                *total += partial;
-            }
-        }
-        total
+        total(sums, tasks)
+    }
+
+    /// Sums over all columns, like [`Rows::fold_columns`], for kernels that only read: `kernel` gets a few
+    /// columns of every row, a multiple of [`LANES`] of them, and the sums.
+    pub(crate) fn fold_rows(&self, sums: usize, kernel: impl Fn(&[&[f32]], &mut [f64]) + Sync) -> Vec<f64> {
+        let (chunk, width) = (chunk(self.columns), width(self.len(), size_of::<f32>()));
+        let tasks: Vec<Vec<f64>> = (0..self.columns.div_ceil(chunk))
+            .into_par_iter()
+            .map(|task| {
+                let mut memory = vec![0f32; self.len() * width];
+                let mut mixed = vec![0f64; width];
+                let mut sums = vec![0f64; sums];
+                let columns = task * chunk..((task + 1) * chunk).min(self.columns);
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for first in columns.clone().step_by(width) {
+                            let columns = width.min(columns.end - first);
+                            // What is there already is not copied.
+                            if self.mixing.is_none() && columns.is_multiple_of(LANES) {
+                                let rows = self.updates.iter().map(|row| &row[first..first + columns]);
+                                kernel(&rows.collect::<Vec<_>>(), &mut sums);
+                            } else {
+                                let tile = self.load(first, columns, &mut memory, &mut mixed);
+                                kernel(&tile.rows().collect::<Vec<_>>(), &mut sums);
+                            }
+                        }
+                    },
+                );
+                sums
+            })
+            .collect();
+        total(sums, tasks)
     }
 
     /// The `columns` columns from `first` on, each sorted, in the front of `memory`.
@@ -259,6 +286,17 @@ impl<F: FnMut()> NullaryFnOnce for Work<F> {
     fn call(mut self) {
         (self.0)();
     }
+}
+
+/// The sums of the tasks, in the order of the tasks.
+fn total(sums: usize, tasks: Vec<Vec<f64>>) -> Vec<f64> {
+    let mut total = vec![0f64; sums];
+    for partial in tasks {
+        for (total, partial) in total.iter_mut().zip(partial) {
+            *total += partial;
+        }
+    }
+    total
 }
 
 /// `memory` with `len` values, whatever they are: fresh memory costs as much as reading the updates twice.
