@@ -21,7 +21,7 @@ const CHUNK: usize = 1 << 15;
 const TASKS: usize = 256;
 
 /// Bytes of a tile, about.
-const TILE: usize = 24 << 10;
+const TILE: usize = 16 << 10;
 
 /// n updates of equal length, in the order of the site names.
 #[derive(Debug)]
