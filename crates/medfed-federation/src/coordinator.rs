@@ -141,6 +141,8 @@ pub struct Coordinator {
     /// Hospitals whose budget is spent.
     left: BTreeSet<SiteId>,
     aggregator: Aggregator,
+    /// Memory of the last round's step, for the next.
+    spare: Vec<f32>,
     detector: Option<Detector>,
     fairness: fairness::FairnessState,
     done: RoundId,
@@ -189,6 +191,7 @@ impl Coordinator {
             settings,
             members,
             aggregator,
+            spare: Vec::new(),
             detector,
             fairness: fairness::FairnessState::default(),
             left: BTreeSet::new(),

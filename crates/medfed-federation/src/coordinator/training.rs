@@ -116,7 +116,9 @@ impl Training {
             return Err(self.abort(error.to_string(), round));
         }
         let mut aggregator = self.core.aggregator.clone();
-        let aggregate = match aggregator.aggregate(&round.updates, self.round, self.core.global.len()) {
+        let memory = std::mem::take(&mut self.core.spare);
+        let parameters = self.core.global.len();
+        let aggregate = match aggregator.aggregate_into(memory, &round.updates, self.round, parameters) {
             Ok(aggregate) => aggregate,
             Err(error) => {
                 round.culprits.extend(culprits(&error));
@@ -133,6 +135,7 @@ impl Training {
         }
         let mut core = self.core;
         core.aggregator = aggregator;
+        core.spare = aggregate.step;
         core.detector = detector;
         let leaving = self.decisions.into_iter().filter(|d| d.decision.action == Action::Leave);
         core.left.extend(leaving.map(|decision| decision.hospital));
