@@ -25,6 +25,8 @@ pub struct Aggregator {
     rule: Rule,
     pre: PreStep,
     pub(crate) state: State,
+    /// Hospitals of the next round that sent no update at all, but something else.
+    refused: usize,
 }
 
 /// A step and how it came about.
@@ -51,7 +53,7 @@ impl Aggregator {
             Rule::CenteredClipping { .. } => State::Centre(None),
             _ => State::Nothing,
         };
-        Ok(Self { rule, pre, state })
+        Ok(Self { rule, pre, state, refused: 0 })
     }
 
     /// The rule.
@@ -67,6 +69,14 @@ impl Aggregator {
     /// Hospitals with an update that a round needs, for the guarantees of the rule and of the step before it.
     pub fn needed(&self) -> usize {
         self.rule.needed().max(self.pre.needed())
+    }
+
+    /// For the next round: `refused` further hospitals sent something that is no update (values that are not
+    /// finite, a forged number of images), and it was not let in. No honest hospital does that, so they are
+    /// among the bad ones that the rule was told to withstand, and so many fewer are left: what it needs it
+    /// needs of the rest. Where more were refused than it was told to expect, it needs as much as before.
+    pub fn refuse(&mut self, refused: usize) {
+        self.refused = refused;
     }
 
     /// The step of `round`, for a model of `parameters` parameters.
@@ -92,25 +102,28 @@ impl Aggregator {
         parameters: usize,
     ) -> Result<Aggregate, AggregateError> {
         let updates = in_order(updates, round, parameters)?;
-        check(self.rule, updates.len())?;
+        let (rule, pre) = (self.rule.without_bad(self.refused), self.pre.without_bad(self.refused));
+        check(rule, updates.len())?;
         self.state.check(parameters)?;
         let rows = Rows::new(updates.iter().map(|update| update.delta()).collect(), parameters);
-        let rows = match self.pre {
+        let rows = match pre {
             PreStep::None => rows,
             PreStep::NearestNeighbourMixing { byzantine } => {
                 let neighbours = nearest_neighbours(&SquaredDistances::of(&rows), byzantine)?;
                 rows.mixed(neighbours)
             }
         };
-        let mut warnings = self.warnings(updates.len());
-        let outcome = self.outcome(&updates, &rows, memory, &mut warnings)?;
+        let mut warnings = self.warnings(rule, updates.len());
+        let outcome = self.outcome(rule, &updates, &rows, memory, &mut warnings)?;
         self.remember(&updates, &outcome.step);
+        self.refused = 0;
         let sites = updates.iter().map(|update| update.site().clone());
         Ok(Aggregate { shares: sites.zip(outcome.shares).collect(), step: outcome.step, warnings })
     }
 
     fn outcome(
         &self,
+        rule: Rule,
         updates: &[&SiteUpdate],
         rows: &Rows<'_>,
         memory: Vec<f32>,
@@ -118,7 +131,7 @@ impl Aggregator {
     ) -> Result<Outcome, AggregateError> {
         let n = rows.len();
         let by_coordinate = |step| Outcome { step, shares: vec![None; n] };
-        Ok(match self.rule {
+        Ok(match rule {
             Rule::FedAvg => {
                 let (shares, capped) = fedavg::shares(updates);
                 warnings.extend(capped);
@@ -146,7 +159,7 @@ impl Aggregator {
                     updates.iter().map(|u| self.state.history(u.site())).collect();
                 let Some(shares) = foolsgold::shares(rows, &histories) else {
                     let sites = updates.iter().map(|update| update.site().clone()).collect();
-                    return Err(AggregateError::NobodyLeft { rule: self.rule.to_string(), sites });
+                    return Err(AggregateError::NobodyLeft { rule: rule.to_string(), sites });
                 };
                 Outcome::combined(rows, &shares, memory)
             }
@@ -172,12 +185,12 @@ impl Aggregator {
     }
 
     /// What is known before the rule runs.
-    fn warnings(&self, hospitals: usize) -> Vec<RuleWarning> {
+    fn warnings(&self, rule: Rule, hospitals: usize) -> Vec<RuleWarning> {
         let mut warnings = Vec::new();
         if self.rule.byzantine() == Some(0) {
             warnings.push(RuleWarning::WithstandsNobody { rule: self.rule.name() });
         }
-        match self.rule {
+        match rule {
             Rule::TrimmedMean { ratio } if ratio.trimmed(hospitals) == 0 => {
                 let from = ratio.trims_from();
                 warnings.push(RuleWarning::TrimsNobody { ratio: ratio.get(), hospitals, from });

@@ -127,6 +127,20 @@ impl Rule {
         }
     }
 
+    /// The rule for the rest of the hospitals when `refused` of the bad ones are gone; as it is when they
+    /// are more than it was told to withstand.
+    pub(crate) fn without_bad(self, refused: usize) -> Self {
+        let rest = |byzantine: usize| byzantine.checked_sub(refused).unwrap_or(byzantine);
+        match self {
+            Self::Krum { byzantine } => Self::Krum { byzantine: rest(byzantine) },
+            Self::MultiKrum { byzantine, selected } => {
+                Self::MultiKrum { byzantine: rest(byzantine), selected }
+            }
+            Self::Bulyan { byzantine } => Self::Bulyan { byzantine: rest(byzantine) },
+            other => other,
+        }
+    }
+
     pub(crate) fn check(self) -> Result<(), AggregateError> {
         match self {
             Self::MultiKrum { selected: 0, .. } => {
@@ -171,6 +185,16 @@ pub enum PreStep {
 }
 
 impl PreStep {
+    /// The step for the rest of the hospitals, as [`Rule::without_bad`].
+    pub(crate) fn without_bad(self, refused: usize) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::NearestNeighbourMixing { byzantine } => Self::NearestNeighbourMixing {
+                byzantine: byzantine.checked_sub(refused).unwrap_or(byzantine),
+            },
+        }
+    }
+
     /// Hospitals that the step needs.
     pub fn needed(self) -> usize {
         match self {

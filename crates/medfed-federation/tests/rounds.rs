@@ -199,6 +199,40 @@ fn what_is_no_update_is_left_out_by_name_and_the_round_goes_on() {
     }
 }
 
+/// Whoever is refused at the door is one of the bad hospitals that a rule was told to withstand: it must
+/// not end the run by sending nonsense.
+#[test]
+fn who_is_refused_is_no_longer_among_the_bad_ones() {
+    let rules = [
+        (Rule::Krum { byzantine: 2 }, 7),
+        (Rule::MultiKrum { byzantine: 2, selected: 8 }, 10),
+        (Rule::Bulyan { byzantine: 2 }, 11),
+    ];
+    for (rule, hospitals) in rules {
+        for nonsense in 1..4 {
+            let spoil = |index: usize, mut update: RawUpdate| {
+                if index < nonsense {
+                    update.delta[0] = f32::NAN;
+                }
+                update
+            };
+            match round(coordinator(settings(rule), hospitals), spoil) {
+                Ok(evaluating) => {
+                    let (after, report) = evaluating.commit();
+                    assert!(nonsense <= 2, "{rule}");
+                    assert_eq!(report.num_clients, (hospitals - nonsense) as u64, "{rule}");
+                    assert!(after.parameters().iter().all(|value| (1.0..1.12).contains(value)), "{rule}");
+                    assert!(!report.security.warnings.iter().any(|w| w.contains("expect no bad")), "{rule}");
+                }
+                Err(aborted) => {
+                    assert_eq!(nonsense, 3, "{rule}: {}", aborted.reason);
+                    assert!(aborted.reason.contains("needs"), "{}", aborted.reason);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn where_the_rule_has_too_few_left_the_round_comes_to_nothing() {
     let spoil = |index: usize, mut update: RawUpdate| {

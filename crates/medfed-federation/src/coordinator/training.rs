@@ -102,6 +102,7 @@ impl Training {
     pub fn aggregate(mut self) -> Result<Evaluating, Box<Aborted>> {
         let replies = std::mem::take(&mut self.replies);
         let mut round = Round::new(&self, replies);
+        let refused = round.security.exclusions.len();
         let detector = round.search(&self);
         if let Some(reason) = round.halted.take() {
             return Err(self.abort(reason, round));
@@ -116,6 +117,7 @@ impl Training {
             return Err(self.abort(error.to_string(), round));
         }
         let mut aggregator = self.core.aggregator.clone();
+        aggregator.refuse(refused);
         let memory = std::mem::take(&mut self.core.spare);
         let parameters = self.core.global.len();
         let aggregate = match aggregator.aggregate_into(memory, &round.updates, self.round, parameters) {
