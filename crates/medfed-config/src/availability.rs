@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::section::{Device, Pretrained, RobustMethod, Sections};
+use crate::section::{Device, Pretrained, RobustMethod, Sections, SecureMode};
 use crate::tree::{Tree, Value};
 
 /// A feature that is switched on and that this version cannot deliver. A run is refused until it is
@@ -53,13 +53,7 @@ impl Sections {
 
     /// What is switched on and cannot be delivered; a run starts only when there is nothing.
     pub fn unavailable(&self) -> Vec<Unavailable> {
-        let checks: [(bool, &'static str, &str, &'static str); 3] = [
-            (
-                self.secure_aggregation.enabled,
-                "secure_aggregation.enabled",
-                "secure aggregation is not available in this version; the coordinator would see every update",
-                "--set secure_aggregation.enabled=false",
-            ),
+        let checks: [(bool, &'static str, &str, &'static str); 2] = [
             (
                 self.model.pretrained == Pretrained::Shipped(true),
                 "model.pretrained",
@@ -132,6 +126,53 @@ fn robustness(sections: &Sections, note: &mut impl FnMut(&'static str, String)) 
     }
 }
 
+/// What masks cost, and what protects where there are none.
+fn masking(sections: &Sections, note: &mut impl FnMut(&'static str, String)) {
+    let Sections { secure_aggregation: secure, robust_aggregation: robust, fairness, .. } = sections;
+    if !secure.enabled {
+        return;
+    }
+    if !secure.use_masking {
+        note("secure_aggregation.use_masking", "is false: the coordinator sees every update".to_owned());
+        return;
+    }
+    if let Ok(mode) = sections.secure_mode() {
+        let text = match mode {
+            SecureMode::Groups => "the rule compares the sums of random groups of hospitals",
+            SecureMode::Auto | SecureMode::Sum => "the coordinator sees one sum of all updates",
+        };
+        note("secure_aggregation.mode", format!("{}: {text}", mode.as_str()));
+    }
+    if secure.min_clients == 2 {
+        note(
+            "secure_aggregation.min_clients",
+            "2: each of two surviving hospitals can derive the other's noised update".to_owned(),
+        );
+    }
+    if sections.federated.num_clients == 3 && secure.threshold == Some(2) {
+        note(
+            "secure_aggregation.threshold",
+            "2 of 3: the coordinator and one dishonest hospital together can open another's update"
+                .to_owned(),
+        );
+    }
+    if !secure.simulate_encryption {
+        note("secure_aggregation.simulate_encryption", "has no effect: shares are always sealed".to_owned());
+    }
+    if robust.enabled && robust.enable_detection {
+        note(
+            "robust_aggregation.enable_detection",
+            "has no effect under masks: nobody sees a single update".to_owned(),
+        );
+    }
+    if fairness.enabled && fairness.on_violation.adjust_weights {
+        note(
+            "fairness.on_violation.adjust_weights",
+            "has no effect under masks: hospitals weigh their updates themselves".to_owned(),
+        );
+    }
+}
+
 /// Keys that have no effect, and settings that protect little.
 pub(crate) fn notes(sections: &Sections, idle: &[&'static str]) -> Vec<Note> {
     let mut notes = Vec::new();
@@ -161,6 +202,7 @@ pub(crate) fn notes(sections: &Sections, idle: &[&'static str]) -> Vec<Note> {
         note("orchestrator.enabled", "privacy is off: there is no budget to watch".to_owned());
     }
     robustness(sections, &mut note);
+    masking(sections, &mut note);
     let hospitals = sections.hospitals();
     let unknown: Vec<_> = (sections.fairness.hospital_demographics.keys())
         .filter(|name| !hospitals.iter().any(|hospital| hospital.name == **name))

@@ -6,6 +6,9 @@ use crate::error::Conflict;
 use crate::section::{Dataset, ModelName, Sections};
 use crate::tree::Tree;
 
+/// Hospitals whose updates can be masked for one another.
+const MOST_MASKED: u32 = 100;
+
 /// Defaults that follow from other keys.
 pub(crate) fn resolve(sections: &mut Sections, tree: &Tree) {
     let written = |path: &[&str]| tree.find(path).is_some();
@@ -54,6 +57,24 @@ pub(crate) fn conflicts(sections: &Sections) -> Vec<(String, Conflict)> {
     }
     if model.channels.is_some() && model.name != ModelName::SimpleCnn {
         report("model.channels", Conflict::FixedWidths { model: model.name.as_str() });
+    }
+    if secure_aggregation.masks() {
+        if hospitals > MOST_MASKED {
+            report(
+                "secure_aggregation.enabled",
+                Conflict::TooManyMasked { most: MOST_MASKED, found: hospitals },
+            );
+        }
+        if let Err(problem) = sections.secure_mode() {
+            report("secure_aggregation.mode", Conflict::NotUnderMasks { problem });
+        }
+        if secure_aggregation.min_clients < 3 && !sections.privacy.enabled {
+            report("secure_aggregation.min_clients", Conflict::TwoWithoutPrivacy);
+        }
+        let least = if hospitals <= 3 { 2 } else { 2 * hospitals / 3 + 1 };
+        if let Some(found) = secure_aggregation.threshold.filter(|threshold| *threshold < least) {
+            report("secure_aggregation.threshold", Conflict::LowThreshold { hospitals, least, found });
+        }
     }
     if secure_aggregation.enabled {
         for (path, value) in [

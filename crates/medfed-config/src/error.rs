@@ -196,6 +196,37 @@ pub enum Conflict {
         /// Classes asked for.
         found: u32,
     },
+    /// Masks for more hospitals than the protocol is made for.
+    #[error("expected {most} hospitals at the most (`federated.num_clients`), found {found}")]
+    TooManyMasked {
+        /// The most hospitals.
+        most: u32,
+        /// Hospitals that take part.
+        found: u32,
+    },
+    /// The aggregation rule does not work on masked updates in the configured mode.
+    #[error("{problem}")]
+    NotUnderMasks {
+        /// Why, and what to choose.
+        problem: String,
+    },
+    /// Sums of two are to be opened, and nothing but the masks hides an update.
+    #[error(
+        "expected 3 or more without `privacy.enabled`: each of two hospitals could derive the other's update"
+    )]
+    TwoWithoutPrivacy,
+    /// Two different sums could each find enough hospitals to unmask it.
+    #[error(
+        "expected {least} or more of {hospitals} hospitals, found {found}: with fewer, two sets of hospitals could each open a sum"
+    )]
+    LowThreshold {
+        /// Hospitals that take part.
+        hospitals: u32,
+        /// The least threshold.
+        least: u32,
+        /// The threshold asked for.
+        found: u32,
+    },
     /// More bad hospitals are to be withstood than any rule can.
     #[error("expected fewer than half of the {hospitals} hospitals (`federated.num_clients`), found {found}")]
     TooManyByzantine {

@@ -29,7 +29,7 @@ pub use privacy_audit::{Attack, CanaryKind, PrivacyAudit};
 pub use robust_aggregation::{
     AnomalyDetector, ClippingRadius, OnDetection, PreAggregation, RobustAggregation, RobustMethod,
 };
-pub use secure_aggregation::SecureAggregation;
+pub use secure_aggregation::{SecureAggregation, SecureMode};
 pub use simulation::{SimulatedAttack, Simulation};
 pub use training::{OptimizerName, SchedulerName, Training};
 

@@ -1,6 +1,6 @@
 //! What is accepted, what is refused, and where the refusal points.
 
-use medfed_config::section::{Dataset, ModelName, NoiseSetting, RobustMethod};
+use medfed_config::section::{Dataset, ModelName, NoiseSetting, RobustMethod, SecureMode};
 use medfed_config::{Config, ConfigErrors, MAX_BYTES, Override, Place, ProblemKind};
 use proptest::prelude::*;
 
@@ -41,14 +41,8 @@ fn the_documented_configuration_is_accepted_as_it_stands() {
     let config = read(SEED).unwrap();
     assert_eq!(config.privacy.epsilon_budget.get(), 50.0);
     assert_eq!(config.robust_aggregation.method, RobustMethod::TrimmedMean);
-    let refused: Vec<_> = config.unavailable().iter().map(|one| one.key).collect();
-    assert_eq!(refused, ["secure_aggregation.enabled"]);
-    let off: Vec<_> = config
-        .unavailable()
-        .iter()
-        .map(|one| Override::parse(one.hint.strip_prefix("--set ").unwrap()).unwrap())
-        .collect();
-    assert_eq!(Config::from_yaml(SEED, "seed", &off).unwrap().unavailable(), []);
+    assert_eq!(config.unavailable(), []);
+    assert_eq!(config.secure_mode(), Ok(SecureMode::Sum));
     assert!(config.notes().iter().any(|note| note.key == "fairness"));
 }
 
@@ -102,11 +96,9 @@ fn the_shipped_configuration_runs() {
 
 #[test]
 fn every_switch_that_is_not_built_is_reported() {
-    for (set, key) in [
-        ("secure_aggregation.enabled=true", "secure_aggregation.enabled"),
-        ("model.pretrained=true", "model.pretrained"),
-        ("experiment.device=cuda", "experiment.device"),
-    ] {
+    for (set, key) in
+        [("model.pretrained=true", "model.pretrained"), ("experiment.device=cuda", "experiment.device")]
+    {
         let config = read_with("{}", &[set]).unwrap();
         let found: Vec<_> = config.unavailable().iter().map(|one| one.key).collect();
         assert_eq!(found, [key]);
@@ -279,6 +271,50 @@ fn values_that_do_not_go_together_are_refused() {
         read("fairness: {hospital_demographics: {H: {age_bias: {18-40: 0.7, 40-60: 0.2, 60+: 0.1}}}}")
             .is_ok()
     );
+}
+
+#[test]
+fn masks_and_rules_go_together_or_are_refused() {
+    let masked = |hospitals: u32, privacy: bool, secure: &str, robust: &str| {
+        read(&format!(
+            "{{federated: {{num_clients: {hospitals}}}, privacy: {{enabled: {privacy}}}, secure_aggregation: \
+             {{enabled: true{secure}}}, robust_aggregation: {{enabled: true{robust}}}}}"
+        ))
+    };
+    let mode = |hospitals, robust: &str| masked(hospitals, true, "", robust).unwrap().secure_mode();
+    assert_eq!(mode(3, ", method: fedavg"), Ok(SecureMode::Sum));
+    assert_eq!(mode(3, ", method: trimmed_mean, trim_ratio: 0.1"), Ok(SecureMode::Sum));
+    assert_eq!(mode(10, ", method: trimmed_mean, trim_ratio: 0.1"), Ok(SecureMode::Groups));
+    assert_eq!(mode(6, ", method: median"), Ok(SecureMode::Groups));
+    assert_eq!(mode(6, ", method: krum, num_byzantine: 0"), Ok(SecureMode::Groups));
+    for (hospitals, privacy, secure, robust, key, choice) in [
+        (5, true, "", ", method: median", "mode", "takes 6 hospitals"),
+        (8, false, "", ", method: median", "mode", "takes 9 hospitals"),
+        (9, true, "", ", method: krum, num_byzantine: 1", "mode", "takes 10 hospitals"),
+        (9, true, "", ", method: foolsgold", "mode", "use_masking: false"),
+        (9, true, ", mode: sum", ", method: median", "mode", "mode: groups"),
+        (3, false, ", min_clients: 2", ", method: fedavg", "min_clients", "3 or more"),
+        (9, true, ", threshold: 6", ", method: fedavg", "threshold", "7 or more of 9"),
+        (101, true, "", ", method: fedavg", "enabled", "100 hospitals"),
+    ] {
+        let errors = masked(hospitals, privacy, secure, robust).unwrap_err();
+        let [problem] = errors.problems() else { panic!("{}", errors.render(false)) };
+        let found = (problem.key.as_str(), problem.kind.to_string());
+        assert!(found.0.ends_with(key) && found.1.contains(choice), "{found:?}");
+        // Open updates are always a choice.
+        if key == "mode" {
+            let open = format!("{secure}, use_masking: false");
+            assert!(masked(hospitals, privacy, &open, robust).is_ok(), "{robust}");
+        }
+    }
+    let notes = |secure| masked(3, true, secure, ", method: fedavg").unwrap().notes();
+    let says = |secure, key, text: &str| {
+        notes(secure).iter().any(|note| note.key == key && note.text.contains(text))
+    };
+    assert!(says(", min_clients: 2", "secure_aggregation.min_clients", "the other's noised update"));
+    assert!(says(", use_masking: false", "secure_aggregation.use_masking", "sees every update"));
+    assert!(says(", threshold: 2", "secure_aggregation.threshold", "one dishonest hospital"));
+    assert!(says(", simulate_encryption: false", "secure_aggregation.simulate_encryption", "always sealed"));
 }
 
 #[test]

@@ -18,6 +18,7 @@ pub(crate) use state::OWNER;
 pub use training::{Aborted, Training};
 
 use crate::error::FederationError;
+use crate::masking::MaskingPlan;
 use crate::report::{RoundReport, RunStatus, SiteDecision, SitePrivacy};
 use medfed_aggregate::Aggregator;
 use medfed_aggregate::anomaly::Detector;
@@ -59,6 +60,16 @@ pub struct CoordinatorSettings {
     pub orchestrator: Option<Orchestrator>,
     /// Standard deviations from which a reported measurement is out of line; nothing is watched without.
     pub measurement_threshold: Option<f64>,
+    /// Masks on the updates; without, the coordinator sees every one.
+    pub masking: Option<MaskingPlan>,
+}
+
+impl CoordinatorSettings {
+    /// Hospitals with an update that a round needs, for the guarantees of the rule and of the masks.
+    pub(crate) fn needed(&self) -> usize {
+        let vectors = self.aggregator.needed();
+        self.masking.as_ref().map_or(vectors, |masking| masking.needed(vectors))
+    }
 }
 
 /// What a finding about an update leads to.
@@ -224,7 +235,7 @@ impl Coordinator {
             .map(|member| member.site.clone())
             .filter(|site| !self.left.contains(site) && !leaving.contains(site))
             .collect();
-        let least = self.settings.min_fit.max(self.aggregator.needed()).max(1);
+        let least = self.settings.min_fit.max(self.settings.needed()).max(1);
         let needed = self.settings.min_available.max(least);
         if active.len() < needed {
             // Hospitals leave for one reason only: their budget is spent.
@@ -283,6 +294,11 @@ impl Coordinator {
                 Ok(Phase { rate, noise, steps })
             })
             .collect()
+    }
+
+    /// Whether hospitals mask their updates.
+    pub fn is_masked(&self) -> bool {
+        self.settings.masking.is_some()
     }
 
     /// Whether the plan has another round.

@@ -30,6 +30,9 @@ pub enum FederationError {
         /// The round.
         round: RoundId,
     },
+    /// Updates are to be masked and nobody has a signing key.
+    #[error("secure aggregation needs a signing key of every hospital, and none was given")]
+    NotEnrolled,
     /// A request to train with less noise than the hospital promised its patients.
     #[error("{site} was asked to train with noise {asked}, its plan has {least} at the least")]
     LessNoise {
@@ -60,6 +63,9 @@ pub enum FederationError {
     /// The updates cannot be aggregated by the rule, or its stored state does not fit.
     #[error("the aggregation rule cannot be used")]
     Aggregation(#[from] medfed_aggregate::AggregateError),
+    /// The terms of secure aggregation make no sense.
+    #[error("secure aggregation cannot be used")]
+    SecureAggregation(#[from] medfed_secagg::SecaggError),
     /// A metric could not be computed.
     #[error("the model's predictions cannot be evaluated")]
     Evaluation(#[from] medfed_eval::EvalError),

@@ -21,6 +21,7 @@ mod error;
 mod evaluation;
 mod grouping;
 mod journal;
+pub mod masking;
 mod observer;
 pub mod reference;
 pub mod report;

@@ -5,10 +5,12 @@
 //! class) are null, never 0.
 
 mod evaluation;
+mod masking;
 mod orchestration;
 mod security;
 
 pub use evaluation::{FinalEvaluation, FinalFairness, HospitalPerformance, RoundFairness};
+pub use masking::{MaskingReport, Revealed, Traffic};
 pub use orchestration::{Deviation, Measurement, Orchestration, SiteDecision};
 pub use security::{Exclusion, SecurityReport, SecuritySummary, SiteWeight};
 

@@ -92,11 +92,16 @@ impl Setup {
             ema_decay: config.training.ema_decay,
             seed,
             aggregator: protection::aggregator(&config.robust_aggregation)?,
-            detector: protection::detector(&config.robust_aggregation)?,
+            detector: match config.secure_aggregation.masks() {
+                // There is no single update to search.
+                true => None,
+                false => protection::detector(&config.robust_aggregation)?,
+            },
             evaluation: evaluation::plan(config, grouping.as_ref(), dataset.classes().len()),
             on_detection: protection::on_detection(&config.robust_aggregation),
             orchestrator: protection::orchestrator(&config.orchestrator)?,
             measurement_threshold: protection::measurement_threshold(&config.orchestrator),
+            masking: protection::masking(config, configuration)?,
         };
         let found = hospitals.len();
         for (key, least) in [

@@ -8,18 +8,19 @@ use crate::error::FederationError;
 use crate::evaluation::{SiteEvaluation, evaluate, predict};
 use crate::grouping::Grouping;
 use crate::journal::{Journal, Snapshot};
+use crate::masking::unmask;
 use crate::observer::{Observer, Progress};
 use crate::report::{
     FinalEvaluation, FinalFairness, HospitalPerformance, PrivacySpent, RoundReport, RunStatus,
     SecurityReport, SiteDecision,
 };
-use crate::site::{Images, LocalOutcome, Site, SiteReply};
+use crate::site::{Images, LocalOutcome, RawUpdate, Site, SiteReply};
 use chronicle::Chronicle;
 use medfed_dp::LedgerStorage;
 use medfed_eval::fairness::FairnessReport;
 use medfed_eval::{Details, Performance, Resampling};
 use medfed_nn::Executor;
-use medfed_types::{Cancel, SiteId};
+use medfed_types::{Cancel, SecretKey, SiteId};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,6 +33,8 @@ pub struct Simulation<S> {
     executor: Arc<Executor>,
     test: TestSet,
     attack: Option<Attack>,
+    /// Of this sitting alone: names sessions.
+    fresh: Option<SecretKey>,
 }
 
 /// The common test set.
@@ -87,7 +90,26 @@ impl<S: LedgerStorage + Send> Simulation<S> {
         test: TestSet,
         attack: Option<Attack>,
     ) -> Self {
-        Self { coordinator, sites, executor, test, attack }
+        Self { coordinator, sites, executor, test, attack, fresh: None }
+    }
+
+    /// Gives every hospital its signing key where updates are masked; `signing` is not asked otherwise.
+    /// `fresh` must be a new key in every sitting: the keys of sessions are drawn from it. Call it before
+    /// [`restore`](Self::restore).
+    pub fn enrolled<E>(
+        mut self,
+        fresh: &SecretKey,
+        mut signing: impl FnMut(&SiteId) -> Result<SecretKey, E>,
+    ) -> Result<Self, E> {
+        if self.coordinator.is_masked() {
+            for site in &mut self.sites {
+                let key = signing(site.id())?;
+                let own = fresh.subkey(&format!("site {}", site.id()), &[]);
+                site.enrol(&key, own);
+            }
+            self.fresh = Some(fresh.subkey("coordinator", &[]));
+        }
+        Ok(self)
     }
 
     /// Puts everyone back to where the snapshots were taken.
@@ -115,7 +137,7 @@ impl<S: LedgerStorage + Send> Simulation<S> {
         observer: &dyn Observer,
         cancel: &Cancel,
     ) -> Result<Outcome, FederationError> {
-        let Self { mut coordinator, mut sites, executor, test, attack } = self;
+        let Self { mut coordinator, mut sites, executor, test, attack, fresh } = self;
         let attackers = attack.as_ref().map(|attack| &attack.attackers);
         let mut chronicle = Chronicle::new(journal, observer);
         if coordinator.done().0 == 0 {
@@ -143,7 +165,7 @@ impl<S: LedgerStorage + Send> Simulation<S> {
                 Selection::Round(training) => training,
             };
             chronicle.decisions(training.round(), training.decisions())?;
-            let training = match train(training, &mut sites, attackers, observer, cancel)? {
+            let training = match train(training, &mut sites, attackers, fresh.as_ref(), observer, cancel)? {
                 Trained::Round(training) => training,
                 Trained::Interrupted(suspended) => {
                     coordinator = suspended;
@@ -280,6 +302,7 @@ fn train<S: LedgerStorage + Send>(
     mut training: Training,
     sites: &mut [Site<S>],
     attackers: Option<&Attackers>,
+    fresh: Option<&SecretKey>,
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Result<Trained, FederationError> {
@@ -310,9 +333,32 @@ fn train<S: LedgerStorage + Send>(
     if let Some(attackers) = attackers {
         attackers.replace(training.round(), &mut replies);
     }
+    let Some(order) = training.order()? else {
+        for (site, reply) in replies {
+            training.receive(site, reply)?;
+        }
+        return Ok(Trained::Round(training));
+    };
+    // Updates stay with their hospitals.
+    let mut held: BTreeMap<SiteId, RawUpdate> = BTreeMap::new();
     for (site, reply) in replies {
+        let reply = match reply {
+            SiteReply::Trained { update, report } => {
+                held.insert(site.clone(), update);
+                SiteReply::Withheld { report }
+            }
+            other => other,
+        };
         training.receive(site, reply)?;
     }
+    let fresh = fresh.ok_or(FederationError::NotEnrolled)?;
+    let mut parties = BTreeMap::new();
+    for site in sites.iter_mut().filter(|site| held.contains_key(site.id())) {
+        let name = site.id().clone();
+        parties.insert(name, site.party().ok_or(FederationError::NotEnrolled)?);
+    }
+    let mut random = fresh.generator("sessions", &[u64::from(order.round.0)]);
+    training.open(unmask(&order, parties, &held, &mut random));
     Ok(Trained::Round(training))
 }
 

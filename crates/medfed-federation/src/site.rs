@@ -13,6 +13,7 @@ mod state;
 use crate::error::FederationError;
 use crate::evaluation::{SiteEvaluation, predict};
 use crate::grouping::Grouping;
+use crate::masking::Party;
 use crate::report::PrivacySpent;
 use medfed_data::Units;
 use medfed_dp::{DpPlan, Ledger, LedgerStorage};
@@ -75,6 +76,8 @@ pub struct Site<S> {
     protection: Protection<S>,
     optimizer: Option<OptimizerState>,
     paused: Option<LocalWork>,
+    /// Its part in secure aggregation, where updates are masked.
+    party: Option<Party>,
 }
 
 /// The images of one hospital within a set.
@@ -164,6 +167,11 @@ pub enum SiteReply {
         /// What it says about it.
         report: LocalReport,
     },
+    /// It trained; its update leaves under masks only.
+    Withheld {
+        /// What it says about it.
+        report: LocalReport,
+    },
     /// Its budget allows no step.
     BudgetExhausted {
         /// What was spent before.
@@ -196,7 +204,7 @@ impl<S: LedgerStorage> Site<S> {
         training: LocalTraining,
         protection: Protection<S>,
     ) -> Self {
-        Self { id, executor, images, training, protection, optimizer: None, paused: None }
+        Self { id, executor, images, training, protection, optimizer: None, paused: None, party: None }
     }
 
     /// Its name.
@@ -207,6 +215,16 @@ impl<S: LedgerStorage> Site<S> {
     /// Steps it takes in a round when its budget allows.
     pub fn planned_steps(&self) -> u64 {
         self.training.steps
+    }
+
+    /// From now on it takes part in secure aggregation: with its signing key, and a key that was made for
+    /// this sitting, from which the keys of sessions are drawn.
+    pub fn enrol(&mut self, signing: &SecretKey, fresh: SecretKey) {
+        self.party = Some(Party::new(self.id.clone(), signing, fresh));
+    }
+
+    pub(crate) fn party(&mut self) -> Option<&mut Party> {
+        self.party.as_mut()
     }
 
     /// Its images.

@@ -43,6 +43,7 @@ fn settings(rule: Rule) -> CoordinatorSettings {
         evaluation: EvaluationPlan { every: 1, fraction: 1.0, least: 1, fairness: None },
         orchestrator: None,
         measurement_threshold: None,
+        masking: None,
     }
 }
 

@@ -13,7 +13,7 @@ use medfed_federation::{
     FederationError, Journal, Observer, Outcome, Progress, Setup, Silent, Simulation, Snapshot,
 };
 use medfed_types::random::danger;
-use medfed_types::{Cancel, ImageSource, NoiseMultiplier, RoundId, RunId, Seed, SiteId};
+use medfed_types::{Cancel, ImageSource, NoiseMultiplier, RoundId, RunId, SecretKey, Seed, SiteId};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -136,6 +136,10 @@ fn on_data(config: &Config, disk: &Disk, seed: Seed, data: [u8; 32]) -> Simulati
             Ok::<_, FederationError>((ledger, danger::reproducible_key(SEED).subkey(site.as_str(), &[])))
         })
         .unwrap()
+        .enrolled(&SecretKey::generate().unwrap(), |site| {
+            Ok::<_, FederationError>(danger::reproducible_key(SEED).subkey(&format!("signing {site}"), &[]))
+        })
+        .unwrap()
 }
 
 fn resumed(config: &Config, disk: &Disk, memory: &Memory) -> Simulation<DiskLedger> {
@@ -170,9 +174,13 @@ fn same(a: &Outcome, b: &Outcome) {
 #[test]
 fn an_interrupted_run_ends_like_one_that_was_left_alone() {
     let (some, all) = (&[5, 13][..], &[1, 5, 12, 13, 30][..]);
-    for (config, stops) in
-        [(config(), all), (without_privacy(), all), (orchestrated("fit"), some), (orchestrated("step"), some)]
-    {
+    for (config, stops) in [
+        (config(), all),
+        (without_privacy(), all),
+        (orchestrated("fit"), some),
+        (orchestrated("step"), some),
+        (masked(&config()), some),
+    ] {
         let expected = whole(&config);
         assert_eq!(expected.status, RunStatus::Completed);
         assert_eq!(expected.reports.len(), 3);
@@ -215,9 +223,61 @@ fn orchestrated(strategy: &str) -> Config {
     )
 }
 
+fn masked(config: &Config) -> Config {
+    changed(config, &["secure_aggregation.enabled=true"])
+}
+
+#[test]
+fn masks_change_nothing_but_who_sees_the_updates() {
+    // Noise follows from the configuration too, so that open and masked runs compare without it.
+    let open = without_privacy();
+    let trimmed = changed(&open, &["robust_aggregation={enabled: true, method: trimmed_mean}"]);
+    for open in [open, trimmed] {
+        let (with, without) = (whole(&masked(&open)), whole(&open));
+        assert_eq!(with.status, RunStatus::Completed, "{:?}", with.reason);
+        for (a, b) in with.parameters.iter().zip(without.parameters.iter()) {
+            assert!((a - b).abs() <= 1e-6, "{a} and {b}");
+        }
+        assert_eq!(with.spent, without.spent);
+        for report in &with.reports {
+            let masking = report.security.masking.as_ref().unwrap();
+            assert_eq!((masking.survivors.len(), masking.threshold, report.num_clients), (3, 3, 3));
+            assert!(masking.lost.is_empty() && masking.error_bound < 1e-7, "{masking:?}");
+            assert!(report.hospitals.iter().all(|hospital| hospital.update_norm.is_none()));
+            assert!(report.security.weights.iter().all(|weight| weight.weight.is_none()));
+            let parameters = with.parameters.len() as u64;
+            let sent = masking.traffic.values().map(|traffic| traffic.sent_bytes);
+            assert!(sent.into_iter().all(|sent| (4 * parameters..4 * parameters + 20_000).contains(&sent)));
+        }
+    }
+}
+
+#[test]
+fn an_update_beyond_the_range_stays_at_its_hospital() {
+    let narrow = changed(&masked(&config()), &["secure_aggregation.clip_range=1e-6"]);
+    let outcome = whole(&narrow);
+    assert_eq!((outcome.status, outcome.reports.len()), (RunStatus::Aborted, 0));
+    let reason = outcome.reason.unwrap();
+    assert!(reason.contains("beyond ±") && reason.contains("secure_aggregation.clip_range"), "{reason}");
+    let masking = outcome.aborted.unwrap().masking.unwrap();
+    assert_eq!((masking.lost.len(), masking.survivors.len()), (3, 0));
+}
+
+#[test]
+fn masks_need_keys() {
+    let (dataset, sites) = &*DATA;
+    let setup = Setup::new(&masked(&without_privacy()), dataset, sites, SEED, [0; 32]).unwrap();
+    let parameters = setup.initial_parameters();
+    let simulation = setup
+        .simulation(parameters, |_| -> Result<(Ledger<DiskLedger>, _), FederationError> { unreachable!() })
+        .unwrap();
+    let error = simulation.run(&mut Memory::default(), &Silent, &Cancel::default()).unwrap_err();
+    assert!(matches!(error, FederationError::NotEnrolled));
+}
+
 #[test]
 fn a_crash_at_any_write_costs_nothing() {
-    for config in [config(), orchestrated("step")] {
+    for config in [config(), orchestrated("step"), masked(&config())] {
         crash_at_any_write(&config);
     }
 }

@@ -121,6 +121,8 @@ fn run(
     let audit = audit::Audit::open(store, prepared, &setup, &initial, &fingerprint)?;
     let mut simulation: Simulation<SqliteLedger> =
         setup.simulation(initial, |site| protect(store, prepared, site))?;
+    let fresh = SecretKey::generate().map_err(Failure::internal)?;
+    simulation = simulation.enrolled(&fresh, |site| signing_key(store, prepared, site))?;
     let mut before = Timing::default();
     if let Some(saved) = &prepared.resumed {
         display.resumed(saved.reports.len() as u32);
@@ -228,6 +230,17 @@ fn protect(
     let ledger = Ledger::open(prepared.id.clone(), site.clone(), storage)
         .map_err(|error| run_failure(FederationError::Privacy(error)))?;
     Ok((ledger, key))
+}
+
+/// The key with which a hospital signs its messages of secure aggregation: the same until the run ends.
+fn signing_key(store: &Store, prepared: &Prepared, site: &SiteId) -> Result<SecretKey, Failure> {
+    // The coins of random groups follow from it, and a reproducible run has the same groups.
+    let key = if prepared.reproducible_noise {
+        danger::reproducible_key(prepared.seed).subkey(&format!("site {site}"), &[])
+    } else {
+        store.audit_key(&prepared.id, Some(site)).map_err(store_failure)?
+    };
+    Ok(key.subkey("secure aggregation", &[]))
 }
 
 /// What a failure of the store asks of the user.

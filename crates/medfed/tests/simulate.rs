@@ -377,8 +377,8 @@ fn features_that_are_missing_are_refused() {
     let seed = Path::new(ROOT).join("testdata/seed_config.yaml");
     let seed = seed.to_str().expect("it is UTF-8");
     assert_eq!(medfed(dir.path(), &[&["config", "check", seed]]).code, Some(0));
-    let err = refused(dir.path(), &["simulate", "--config", seed]);
-    assert!(err.contains("hint: --set secure_aggregation.enabled=false"), "{err}");
+    let err = refused(dir.path(), &["simulate", "--config", seed, "--set", "model.pretrained=true"]);
+    assert!(err.contains("hint: --set model.pretrained="), "{err}");
     assert!(!dir.path().join("results").exists(), "a refused run leaves nothing");
 }
 

@@ -54,6 +54,8 @@ coded! {
         Model = 2, "the global model";
         /// Losses, norms, counts and validation metrics of a hospital, exact.
         Measurements = 3, "each hospital's losses, counts and validation metrics, exact";
+        /// Sums of updates under masks, of all hospitals or of groups of them.
+        Sums = 4, "sums of several hospitals' updates, no single one";
     }
 }
 

@@ -4,12 +4,16 @@ use super::admission::{admit, expected};
 use super::measurements::deviations;
 use super::{Coordinator, Evaluating, OnDetection};
 use crate::error::FederationError;
+use crate::journal::to_bytes;
+use crate::masking::{MaskingMode, OpenedMean, Order, Unmasked, range_of};
 use crate::report::{Measurement, Orchestration, PrivacySpent, SecurityReport, SiteDecision, SiteWeight};
 use crate::site::{LocalReport, SiteReply, TrainRequest};
 use medfed_aggregate::anomaly::Detector;
-use medfed_aggregate::{AggregateError, PreStep, SiteUpdate};
+use medfed_aggregate::{Aggregate, AggregateError, Aggregator, PreStep, Rule, RuleWarning, SiteUpdate};
 use medfed_dp::orchestrator::Action;
+use medfed_secagg::Digest;
 use medfed_types::{NoiseMultiplier, RoundId, SiteId};
+use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -21,6 +25,7 @@ pub struct Training {
     selected: Vec<SiteId>,
     decisions: Vec<SiteDecision>,
     replies: BTreeMap<SiteId, SiteReply>,
+    unmasked: Option<Unmasked>,
 }
 
 /// A round that came to nothing. The model is what it was.
@@ -47,7 +52,7 @@ impl Training {
         selected: Vec<SiteId>,
         decisions: Vec<SiteDecision>,
     ) -> Self {
-        Self { core, round, selected, decisions, replies: BTreeMap::new() }
+        Self { core, round, selected, decisions, replies: BTreeMap::new(), unmasked: None }
     }
 
     /// The round.
@@ -92,6 +97,29 @@ impl Training {
         Ok(())
     }
 
+    /// What the hospitals are asked to sum under masks once they have trained; nothing where updates are
+    /// open.
+    pub fn order(&self) -> Result<Option<Order>, FederationError> {
+        let Some(plan) = &self.core.settings.masking else { return Ok(None) };
+        let global = &self.core.global;
+        let largest = global.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
+        let members = self.selected.iter().filter_map(|site| self.core.member(site));
+        let members = members.map(|member| (member, self.announced(&member.site)));
+        let range = plan.clip_range.or_else(|| range_of(members, self.round, f64::from(largest)));
+        let range = range.ok_or_else(|| FederationError::Setting {
+            key: "secure_aggregation.clip_range",
+            problem: "no range follows from the training plan; set one".to_owned(),
+        })?;
+        let model = Digest::new(Sha256::digest(to_bytes(global)).into());
+        let (round, parameters) = (self.round, global.len());
+        Ok(Some(Order { plan: plan.clone(), round, model, parameters, range }))
+    }
+
+    /// Takes what was opened of the updates that hospitals withheld.
+    pub fn open(&mut self, unmasked: Unmasked) {
+        self.unmasked = Some(unmasked);
+    }
+
     /// Gives the round up without an outcome: the coordinator is as it was.
     pub fn suspend(self) -> Coordinator {
         self.core
@@ -101,26 +129,44 @@ impl Training {
     /// few updates can be used or when a finding is to halt the run.
     pub fn aggregate(mut self) -> Result<Evaluating, Box<Aborted>> {
         let replies = std::mem::take(&mut self.replies);
-        let mut round = Round::new(&self, replies);
+        let unmasked = self.unmasked.take();
+        let masked = unmasked.is_some();
+        let mut round = Round::new(&self, replies, unmasked.as_ref());
         let refused = round.security.exclusions.len();
+        let mut opened = Vec::new();
+        if let Some(unmasked) = unmasked {
+            round.security.warnings.extend(unmasked.warnings);
+            round.culprits.extend(unmasked.report.culprits.iter().cloned());
+            round.security.masking = Some(unmasked.report);
+            opened = match unmasked.opened {
+                Ok(opened) => opened,
+                Err(reason) => return Err(self.abort(reason, round)),
+            };
+        }
         let detector = round.search(&self);
         if let Some(reason) = round.halted.take() {
             return Err(self.abort(reason, round));
         }
         let needed = self.core.settings.min_fit.max(1);
-        if round.updates.len() < needed {
+        if round.usable() < needed {
             let reason = round.too_few(needed, self.selected.len());
             return Err(self.abort(reason, round));
         }
-        if let Err(error) = self.core.fairness.weigh(&mut round.updates) {
+        let weighed = if masked { Ok(()) } else { self.core.fairness.weigh(&mut round.updates) };
+        if let Err(error) = weighed {
             round.culprits.extend(culprits(&error));
             return Err(self.abort(error.to_string(), round));
         }
         let mut aggregator = self.core.aggregator.clone();
-        aggregator.refuse(refused);
         let memory = std::mem::take(&mut self.core.spare);
         let parameters = self.core.global.len();
-        let aggregate = match aggregator.aggregate_into(memory, &round.updates, self.round, parameters) {
+        let aggregated = if masked {
+            of_sums(&mut aggregator, opened, self.round, parameters)
+        } else {
+            aggregator.refuse(refused);
+            aggregator.aggregate_into(memory, &round.updates, self.round, parameters)
+        };
+        let aggregate = match aggregated {
             Ok(aggregate) => aggregate,
             Err(error) => {
                 round.culprits.extend(culprits(&error));
@@ -178,7 +224,11 @@ struct Round {
 }
 
 impl Round {
-    fn new(training: &Training, mut replies: BTreeMap<SiteId, SiteReply>) -> Self {
+    fn new(
+        training: &Training,
+        mut replies: BTreeMap<SiteId, SiteReply>,
+        unmasked: Option<&Unmasked>,
+    ) -> Self {
         let core = &training.core;
         let security = SecurityReport { aggregation_method: method(core), ..SecurityReport::default() };
         let mut round = Self {
@@ -198,10 +248,18 @@ impl Round {
                     if let Some(update) = admitted {
                         let norm = update.norm();
                         round.updates.push(update);
-                        LocalResult::Trained { report, norm }
+                        LocalResult::Trained { report, norm: Some(norm) }
                     } else {
                         round.culprits.insert(site.clone());
                         LocalResult::Excluded { report, norm: None }
+                    }
+                }
+                Some(SiteReply::Withheld { report }) => {
+                    if unmasked.is_some_and(|it| it.report.survivors.contains(site)) {
+                        LocalResult::Trained { report, norm: None }
+                    } else {
+                        round.culprits.insert(site.clone());
+                        LocalResult::Failed { reason: withheld(unmasked, site), report }
                     }
                 }
                 Some(SiteReply::BudgetExhausted { privacy }) => {
@@ -251,7 +309,7 @@ impl Round {
                     self.security.exclude(site.clone(), reasons.join(", "));
                     self.culprits.insert(site.clone());
                     if let Some(LocalResult::Trained { report, norm }) = self.local.remove(&site) {
-                        self.local.insert(site, LocalResult::Excluded { report, norm: Some(norm) });
+                        self.local.insert(site, LocalResult::Excluded { report, norm });
                     }
                 }
             }
@@ -265,9 +323,14 @@ impl Round {
         Some(inspection.next)
     }
 
+    /// Hospitals whose updates enter the step.
+    fn usable(&self) -> usize {
+        self.security.masking.as_ref().map_or(self.updates.len(), |masking| masking.survivors.len())
+    }
+
     fn too_few(&self, needed: usize, asked: usize) -> String {
         let mut reason =
-            format!("{} of {asked} hospitals sent a usable update, {needed} are needed", self.updates.len());
+            format!("{} of {asked} hospitals sent a usable update, {needed} are needed", self.usable());
         if let Some(sentence) = self.security.sentence() {
             reason = format!("{reason} ({sentence})");
         }
@@ -298,18 +361,71 @@ impl Round {
     }
 }
 
+/// The step of opened sums. One sum is the step; of several, the rule makes one.
+fn of_sums(
+    aggregator: &mut Aggregator,
+    mut opened: Vec<OpenedMean>,
+    round: RoundId,
+    parameters: usize,
+) -> Result<Aggregate, AggregateError> {
+    if opened.len() == 1 && aggregator.needed() <= 1 {
+        let OpenedMean { sites, mean } = opened.remove(0);
+        let mut warnings = Vec::new();
+        if let Rule::TrimmedMean { ratio } = aggregator.rule() {
+            let (hospitals, from) = (sites.len(), ratio.trims_from());
+            warnings.push(RuleWarning::TrimsNobody { ratio: ratio.get(), hospitals, from });
+        }
+        let shares = sites.into_iter().map(|site| (site, None)).collect();
+        return Ok(Aggregate { step: mean, shares, warnings });
+    }
+    // In the order of the first hospitals' names, so that groups of one round have distinct names.
+    opened.sort_by(|a, b| a.sites.cmp(&b.sites));
+    let members: Vec<Vec<SiteId>> = opened.iter().map(|group| group.sites.clone()).collect();
+    let updates = opened.into_iter().map(|OpenedMean { sites, mean }| {
+        let Some(first) = sites.first() else { return Err(AggregateError::Empty) };
+        SiteUpdate::new(first.clone(), round, mean, sites.len() as f64)
+    });
+    let updates = updates.collect::<Result<Vec<_>, _>>()?;
+    let mut aggregate = aggregator.aggregate(&updates, round, parameters)?;
+    // What a group weighs is divided among its hospitals.
+    let shares = std::mem::take(&mut aggregate.shares).into_iter().zip(members);
+    aggregate.shares = shares
+        .flat_map(|((_, share), members)| {
+            let each = share.map(|share| share / members.len() as f64);
+            members.into_iter().map(move |site| (site, each))
+        })
+        .collect();
+    aggregate.shares.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(aggregate)
+}
+
+/// Why the update of a hospital is in no opened sum.
+fn withheld(unmasked: Option<&Unmasked>, site: &SiteId) -> String {
+    let lost = unmasked.and_then(|it| it.report.lost.iter().find(|lost| lost.hospital == *site));
+    match (lost, unmasked.map(|it| &it.opened)) {
+        (Some(lost), _) => lost.reason.clone(),
+        (None, Some(Err(reason))) => reason.clone(),
+        _ => "no sum with its update was opened".to_owned(),
+    }
+}
+
 /// The rule and what comes before it, for reports.
 fn method(core: &Coordinator) -> String {
-    match core.aggregator.pre() {
+    let rule = match core.aggregator.pre() {
         PreStep::None => core.aggregator.rule().to_string(),
         pre => format!("{} after {pre}", core.aggregator.rule()),
+    };
+    match core.settings.masking.as_ref().map(|masking| masking.mode) {
+        None => rule,
+        Some(MaskingMode::Sum) => format!("{rule}, on one masked sum"),
+        Some(MaskingMode::Groups) => format!("{rule}, on masked sums of groups"),
     }
 }
 
 /// What a selected hospital's local training came to.
 #[derive(Debug)]
 pub(super) enum LocalResult {
-    Trained { report: LocalReport, norm: f64 },
+    Trained { report: LocalReport, norm: Option<f64> },
     Excluded { report: LocalReport, norm: Option<f64> },
     BudgetExhausted { privacy: PrivacySpent },
     Failed { reason: String, report: LocalReport },
@@ -329,8 +445,7 @@ impl LocalResult {
     /// L2 norm of the update, where there is one.
     pub(super) fn norm(&self) -> Option<f64> {
         match self {
-            Self::Trained { norm, .. } => Some(*norm),
-            Self::Excluded { norm, .. } => *norm,
+            Self::Trained { norm, .. } | Self::Excluded { norm, .. } => *norm,
             _ => None,
         }
     }

@@ -1,5 +1,6 @@
 //! How a round's updates became one step, and what was wrong with them.
 
+use super::MaskingReport;
 use medfed_aggregate::anomaly::Finding;
 use medfed_types::SiteId;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,9 @@ pub struct SecurityReport {
     pub weights: Vec<SiteWeight>,
     /// What the rule and the detector could not do.
     pub warnings: Vec<String>,
+    /// How sums were opened under masks; null where updates are open.
+    #[serde(default)]
+    pub masking: Option<MaskingReport>,
 }
 
 /// An update that was left out.

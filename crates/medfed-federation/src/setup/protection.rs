@@ -2,10 +2,12 @@
 
 use crate::coordinator::{CoordinatorSettings, OnDetection};
 use crate::error::FederationError;
+use crate::masking::{MaskingMode, MaskingPlan};
 use medfed_aggregate::anomaly::{Detector, DetectorSettings, Method};
 use medfed_aggregate::{Aggregator, PreStep, Rule, TrimRatio};
-use medfed_config::section;
+use medfed_config::{Config, section};
 use medfed_dp::{Orchestrator, OrchestratorTerms, Strategy};
+use medfed_secagg::{ClipRange, Digest, SiteNoise};
 
 /// The rule; the weighted mean while the section is off.
 pub(super) fn aggregator(robust: &section::RobustAggregation) -> Result<Aggregator, FederationError> {
@@ -75,6 +77,33 @@ pub(crate) fn orchestrator(section: &section::Orchestrator) -> Result<Option<Orc
     Ok(Some(orchestrator))
 }
 
+/// Masks on updates; none while the section or masking is off.
+pub(super) fn masking(
+    config: &Config,
+    configuration: [u8; 32],
+) -> Result<Option<MaskingPlan>, FederationError> {
+    let (secure, robust) = (&config.secure_aggregation, &config.robust_aggregation);
+    if !secure.masks() {
+        return Ok(None);
+    }
+    let problem = |problem| FederationError::Setting { key: "secure_aggregation.mode", problem };
+    let mode = match config.secure_mode().map_err(problem)? {
+        section::SecureMode::Groups => MaskingMode::Groups,
+        section::SecureMode::Auto | section::SecureMode::Sum => MaskingMode::Sum,
+    };
+    let averages = !robust.enabled || robust.method == section::RobustMethod::Fedavg;
+    Ok(Some(MaskingPlan {
+        mode,
+        by_samples: averages && mode == MaskingMode::Sum,
+        threshold: secure.threshold.map(|threshold| threshold as usize),
+        min_clients: secure.min_clients as usize,
+        least_group: config.least_group() as usize,
+        noise: if config.privacy.enabled { SiteNoise::Private } else { SiteNoise::None },
+        clip_range: secure.clip_range.map(ClipRange::new).transpose()?,
+        configuration: Digest::new(configuration),
+    }))
+}
+
 /// Standard deviations from which a reported measurement is out of line.
 pub(super) fn measurement_threshold(section: &section::Orchestrator) -> Option<f64> {
     (section.enabled && section.enable_anomaly_detection).then_some(section.anomaly_zscore_threshold)
@@ -82,6 +111,16 @@ pub(super) fn measurement_threshold(section: &section::Orchestrator) -> Option<f
 
 /// Refuses a rule that needs more hospitals than there are, or than a round draws.
 pub(super) fn check_hospitals(settings: &CoordinatorSettings, found: usize) -> Result<(), FederationError> {
+    if let Some(masking) = &settings.masking {
+        let needed = masking.needed(settings.aggregator.needed());
+        if needed > found {
+            let problem = format!(
+                "masked updates of {needed} hospitals or more make a round, the data give {found}; lower secure_aggregation.min_clients, or choose the method fedavg"
+            );
+            return Err(FederationError::Setting { key: "secure_aggregation.enabled", problem });
+        }
+        return Ok(());
+    }
     let (needed, rule) = (settings.aggregator.needed(), settings.aggregator.rule());
     if needed > found {
         let lower = match rule {

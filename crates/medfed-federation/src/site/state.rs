@@ -7,6 +7,7 @@ use crate::error::FederationError;
 use crate::journal::{Snapshot, from_bytes, to_bytes};
 use medfed_dp::LedgerStorage;
 use medfed_nn::optimizer::OptimizerState;
+use medfed_secagg::site::Participation;
 use medfed_types::RoundId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -17,6 +18,15 @@ const PARAMETERS: &str = "parameters";
 #[derive(Serialize, Deserialize)]
 struct Meta {
     paused: Option<PausedMeta>,
+    #[serde(default)]
+    sent: Sent,
+}
+
+/// The newest rounds for which something left under masks.
+#[derive(Default, Serialize, Deserialize)]
+struct Sent {
+    counts: Option<RoundId>,
+    updates: Option<RoundId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -48,7 +58,11 @@ impl<S: LedgerStorage> Site<S> {
             let configuration = self.training.configuration;
             PausedMeta { round: work.round, counts: work.counts, inputs: work.inputs, configuration }
         });
-        let meta = serde_json::to_value(Meta { paused }).expect("plain numbers are JSON");
+        let sent = self.party.as_ref().map_or_else(Sent::default, |party| {
+            let Participation { counts, updates } = party.participation;
+            Sent { counts, updates }
+        });
+        let meta = serde_json::to_value(Meta { paused, sent }).expect("plain numbers are JSON");
         Snapshot { owner: self.owner(), meta, blobs }
     }
 
@@ -61,6 +75,10 @@ impl<S: LedgerStorage> Site<S> {
             Some(bytes) => Some(OptimizerState::from_bytes(self.training.optimizer, len, bytes)?),
             None => None,
         };
+        if let Some(party) = &mut self.party {
+            let Sent { counts, updates } = meta.sent;
+            party.participation = Participation { counts, updates };
+        }
         self.paused = match meta.paused {
             Some(PausedMeta { configuration, .. }) if configuration != self.training.configuration => {
                 return Err(refuse("it stopped within a round under other settings or on other data".into()));

@@ -42,8 +42,10 @@ pub(super) fn section(record: &RunRecord) -> Section {
     } else {
         "Updates out of line were not looked for; those that are not finite, too long or too short are always refused."
     });
-    section.say(if config.flag("secure_aggregation.enabled") == Some(true) {
-        "Secure aggregation was on: the coordinator saw the sum of the updates and no single one."
+    let masked = config.flag("secure_aggregation.enabled") == Some(true)
+        && config.flag("secure_aggregation.use_masking") != Some(false);
+    section.say(if masked {
+        "Secure aggregation was on: the coordinator saw sums of several hospitals' updates and no single one."
     } else {
         "Secure aggregation was off: the coordinator saw each hospital's update, with its noise."
     });

@@ -280,6 +280,24 @@ fn events(security: &SecurityReport) -> Vec<(String, String)> {
         let detail = json!({ "rule": security.aggregation_method, "hospitals": unused });
         events.push(event("update_without_weight", detail));
     }
+    if let Some(masking) = &security.masking {
+        let revealed: Vec<String> = masking.revealed.iter().map(ToString::to_string).collect();
+        let lost: Vec<&SiteId> = masking.lost.iter().map(|lost| &lost.hospital).collect();
+        events.push(event(
+            "updates_masked",
+            json!({
+                "mode": masking.mode,
+                "revealed": revealed,
+                "participants": masking.participants,
+                "survivors": masking.survivors,
+                "lost": lost,
+                "culprits": masking.culprits,
+                "groups": masking.groups,
+                "threshold": masking.threshold,
+                "min_clients": masking.min_clients,
+            }),
+        ));
+    }
     let warnings = security.warnings.iter().map(|text| event("warning", json!({ "text": text })));
     events.extend(warnings);
     events
@@ -332,7 +350,11 @@ fn rules(prepared: &Prepared, attacked: bool) -> Rules {
         budget: privacy.epsilon_budget,
         secure_mode: privacy.secure_mode,
     });
-    let update = if privacy.enabled { Matter::NoisedUpdate } else { Matter::Update };
+    let update = match (config.secure_aggregation.masks(), privacy.enabled) {
+        (true, _) => Matter::Sums,
+        (false, true) => Matter::NoisedUpdate,
+        (false, false) => Matter::Update,
+    };
     let mut disclosures = vec![
         Disclosure { what: update, to: Audience::Coordinator },
         Disclosure { what: Matter::Model, to: Audience::Coordinator },

@@ -1,0 +1,144 @@
+//! Secure aggregation of a round: hospitals keep their updates, and sums of them are opened under masks.
+//!
+//! [`MaskingPlan`] is what everyone goes by, [`Order`] what the coordinator asks for in a round,
+//! [`Unmasked`] what it learns. The protocol itself is [`medfed_secagg`]; `table.rs` carries its messages
+//! between the parties of a simulation, each as the bytes that a network would carry.
+//!
+//! Hidden are updates and their numbers of samples within the step. The reports that hospitals send beside
+//! it (losses, counts, metrics) are as exact as without masks.
+
+mod party;
+mod rounds;
+mod table;
+
+pub(crate) use party::Party;
+pub(crate) use rounds::unmask;
+
+use crate::coordinator::Member;
+use crate::report::MaskingReport;
+use medfed_secagg::{ClipRange, Digest, SessionTerms, SiteNoise};
+use medfed_types::{NoiseMultiplier, RoundId, SiteId};
+use serde::{Deserialize, Serialize};
+
+/// Clip range without privacy: nothing bounds a step there.
+const RANGE_WITHOUT_PRIVACY: f64 = 4.0;
+/// Batches that are so many times the expected size do not happen.
+const LARGEST_BATCH: f64 = 4.0;
+/// Standard deviations that noise does not exceed: at 10, once in 10²³ values.
+const LARGEST_NOISE: f64 = 10.0;
+/// The largest step of Adam in learning rates: (1 − β₁)/√(1 − β₂) is 3.2 with the usual decays.
+const LARGEST_ADAM_STEP: f64 = 4.0;
+
+/// What is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MaskingMode {
+    /// One sum of all updates.
+    Sum,
+    /// The sum of each of several random groups.
+    Groups,
+}
+
+/// What coordinator and hospitals go by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MaskingPlan {
+    /// What is opened.
+    pub mode: MaskingMode,
+    /// Whether updates weigh as many samples as they come from; otherwise all weigh the same.
+    pub by_samples: bool,
+    /// Hospitals that it takes to open anything; the least that is safe without.
+    pub threshold: Option<usize>,
+    /// The least number of survivors whose sum is opened.
+    pub min_clients: usize,
+    /// Hospitals in a group at the least.
+    pub least_group: usize,
+    /// Whether updates carry noise of their own.
+    pub noise: SiteNoise,
+    /// Largest absolute value in an update; from the training plan without.
+    pub clip_range: Option<ClipRange>,
+    /// Hash of the configuration and the data.
+    pub configuration: Digest,
+}
+
+impl MaskingPlan {
+    /// The threshold for a cohort.
+    pub(crate) fn threshold_of(&self, cohort: usize) -> usize {
+        let least = SessionTerms::least_threshold(cohort);
+        self.threshold.unwrap_or(2 * cohort / 3 + 1).clamp(least, cohort.max(least))
+    }
+
+    /// Hospitals that a round needs when its rule needs so many vectors.
+    pub(crate) fn needed(&self, vectors: usize) -> usize {
+        match self.mode {
+            MaskingMode::Sum => self.min_clients.max(vectors),
+            MaskingMode::Groups => self.min_clients.max(self.least_group * vectors.max(2)),
+        }
+    }
+}
+
+/// What the coordinator asks the hospitals to sum in a round.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// What everyone goes by.
+    pub plan: MaskingPlan,
+    /// The round.
+    pub round: RoundId,
+    /// Hash of the parameters from which hospitals trained.
+    pub model: Digest,
+    /// Parameters in an update.
+    pub parameters: usize,
+    /// Largest absolute value in an update.
+    pub range: ClipRange,
+}
+
+/// What the coordinator learns of a round's updates.
+#[derive(Debug, Clone)]
+pub struct Unmasked {
+    /// The opened means; the reason where none could be opened.
+    pub opened: Result<Vec<OpenedMean>, String>,
+    /// How it went.
+    pub report: MaskingReport,
+    /// What the terms allow that everyone should know.
+    pub warnings: Vec<String>,
+}
+
+/// The mean of some hospitals' updates.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OpenedMean {
+    /// Whose.
+    pub sites: Vec<SiteId>,
+    /// The mean, one value per parameter.
+    pub mean: Vec<f32>,
+}
+
+/// A bound on every value of a round's updates, from what the hospitals announced: a power of two, so that
+/// it does not change with every round.
+///
+/// A private step moves a parameter by the learning rate times the gradient at most, which is a clipped sum
+/// over at most [`LARGEST_BATCH`] expected batches plus [`LARGEST_NOISE`] deviations of noise; momentum m
+/// makes it 1/(1 − m) times that. `largest` is the largest absolute parameter, which weight decay pulls at.
+pub(crate) fn range_of<'a>(
+    members: impl Iterator<Item = (&'a Member, Option<NoiseMultiplier>)>,
+    round: RoundId,
+    largest: f64,
+) -> Option<ClipRange> {
+    let bound = |(member, noise): (&Member, Option<NoiseMultiplier>)| {
+        let training = &member.training;
+        let Some(plan) = &training.plan else { return RANGE_WITHOUT_PRIVACY };
+        let first = u64::from(round.0 - 1) * training.steps;
+        let rates: f64 = (first..first + training.steps).map(|step| training.learning_rate.at(step)).sum();
+        let terms = plan.terms();
+        let clip = terms.clip.get();
+        let noise = noise.unwrap_or(terms.noise).get() * clip / terms.expected_batch_size.get();
+        let decay = training.weight_decay * largest;
+        let step = match training.momentum {
+            Some(momentum) => {
+                (LARGEST_BATCH * clip + LARGEST_NOISE * noise + decay) / (1.0 - momentum).max(1e-3)
+            }
+            None => LARGEST_ADAM_STEP + decay,
+        };
+        rates * step
+    };
+    let bound = members.map(bound).fold(0.0, f64::max);
+    ClipRange::new(2f64.powf(bound.log2().ceil()).max(2f64.powi(-10))).ok()
+}
