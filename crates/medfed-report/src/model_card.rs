@@ -4,7 +4,7 @@ use crate::document::Block;
 use crate::fields::{Estimate, Fields};
 use crate::number::{counted, epsilon, interval, value, whole};
 use crate::record::{DATA, RunRecord};
-use crate::report::verdict;
+use crate::report::{measured, verdict};
 use std::fmt::Write as _;
 
 impl RunRecord {
@@ -94,25 +94,23 @@ impl RunRecord {
                 "Performance was broken down by hospital and class. Groups of patients were not compared.",
             );
         } else {
-            let names: Vec<&str> = groups.iter().map(|(attribute, ..)| attribute.as_str()).collect();
+            let mut names: Vec<&str> = groups.iter().map(|(attribute, ..)| attribute.as_str()).collect();
+            names.dedup();
             card.say(&format!("Performance was broken down by hospital, class, and {}.", names.join(", ")));
         }
     }
 
     fn metrics(&self, card: &mut Card) {
         card.heading("Metrics");
-        card.say("The predicted class is the most likely one (with two classes: threshold 0.5). AUC with DeLong's interval, accuracy with Wilson's; all intervals at 95 %.");
+        card.say("The predicted class is the most likely one (with two classes: threshold 0.5). Intervals at 95 % come from resampling patients; where a run did not do that, AUC has DeLong's and accuracy Wilson's.");
         let test = self.test();
         if test.is_null() {
             card.say("Not measured in this run.");
             return;
         }
-        let intervals = self.document("evaluation").at("test.intervals");
         let row = |name: &str, key: &str| -> Option<[String; 3]> {
-            let found: Estimate = test.estimate(key)?;
-            let with =
-                Some(found).filter(|found| found.interval.is_some()).or_else(|| intervals.estimate(key));
-            Some([name.to_owned(), value(Some(found)), interval(with)])
+            let found = measured(self, key)?;
+            Some([name.to_owned(), value(Some(found)), interval(Some(found))])
         };
         let rows = [
             row("AUC", "auc"),

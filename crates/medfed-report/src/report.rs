@@ -17,7 +17,7 @@ use crate::record::RunRecord;
 pub(crate) use data::sentences as data_sentences;
 pub(crate) use fairness::groups_of as groups;
 pub(crate) use limits::sentences as limits;
-pub(crate) use performance::test;
+pub(crate) use performance::{measured, test};
 pub(crate) use verdict::verdict;
 
 /// Parts of the configuration that say where things are, not what was done.

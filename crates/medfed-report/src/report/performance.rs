@@ -31,9 +31,17 @@ pub(crate) fn test(record: &RunRecord) -> Fields<'_> {
     if detailed.is_null() { record.summary().at("test") } else { detailed }
 }
 
+/// A measure on the test set. Its interval is by resampling patients, where the run did that.
+pub(crate) fn measured(record: &RunRecord, key: &str) -> Option<Estimate> {
+    let found = test(record).estimate(key)?;
+    let by_patient = record.document(EVALUATION).at("test.intervals").estimate(key);
+    let interval = by_patient.and_then(|found| found.interval).or(found.interval);
+    Some(Estimate { interval, ..found })
+}
+
 /// AUC on the test set; of a run under way without interval.
 pub(super) fn test_auc(record: &RunRecord) -> Option<Estimate> {
-    test(record).estimate("auc").or_else(|| record.best_round().estimate("test_auc"))
+    measured(record, "auc").or_else(|| record.best_round().estimate("test_auc"))
 }
 
 fn overall(record: &RunRecord, section: &mut Section) {
@@ -48,12 +56,9 @@ fn overall(record: &RunRecord, section: &mut Section) {
         });
         return;
     }
-    let intervals = record.document(EVALUATION).at("test.intervals");
     let row = |name: &str, key: &str| {
-        let found = test.estimate(key);
-        let with =
-            found.filter(|found| found.interval.is_some()).or_else(|| intervals.estimate(key)).or(found);
-        [name.to_owned(), value(found), interval(with)]
+        let found = measured(record, key);
+        [name.to_owned(), value(found), interval(found)]
     };
     let mut rows = vec![
         row("area under the ROC curve (AUC)", "auc"),

@@ -51,7 +51,7 @@ fn trained(record: &RunRecord) -> String {
 
 fn quality(record: &RunRecord) -> Option<String> {
     let test = performance::test(record);
-    let auc = test.estimate("auc")?;
+    let auc = performance::measured(record, "auc")?;
     let n = whole(test.count("n").unwrap_or(0));
     let range = |found: Estimate| {
         found.interval.map_or_else(String::new, |(low, high)| {
@@ -63,7 +63,7 @@ fn quality(record: &RunRecord) -> Option<String> {
         of_hundred(auc.value),
         range(auc)
     );
-    let accuracy = test.estimate("accuracy").map_or_else(String::new, |accuracy| {
+    let accuracy = performance::measured(record, "accuracy").map_or_else(String::new, |accuracy| {
         let (of, range) = (of_hundred(accuracy.value), range(accuracy));
         format!(" It classifies {of} of 100 images correctly{range}.")
     });

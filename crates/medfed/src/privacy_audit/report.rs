@@ -69,9 +69,10 @@ impl MeasuredPrivacy {
     pub(crate) fn verdict(&self) -> Result<(), Failure> {
         let Some(claimed) = self.claimed_epsilon.filter(|_| self.refuted) else { return Ok(()) };
         Err(Failure::user(anyhow::anyhow!(
-            "the canaries prove that epsilon is at least {:.3} (confidence {:.0} %), but {claimed:.3} was accounted: the protection of this run does not hold",
-            self.audit.epsilon_lower_bound,
-            100.0 * self.audit.confidence
+            "the canaries prove that epsilon is at least {:.3} (confidence {:.0} %), but {:.3} was accounted: the protection of this run does not hold",
+            down(self.audit.epsilon_lower_bound),
+            100.0 * self.audit.confidence,
+            up(claimed)
         ))
         .hint("do not release the model; a correct program gets here in at most 5 % of its audits, so run it once more with another seed, and report it if it happens again"))
     }
@@ -88,7 +89,7 @@ impl MeasuredPrivacy {
                 "Epsilon at least:",
                 &format!(
                     "{:.3}  (confidence {:.0} %, delta {}; {} of {} guesses right)",
-                    audit.epsilon_lower_bound,
+                    down(audit.epsilon_lower_bound),
                     100.0 * audit.confidence,
                     if audit.delta > 0.0 { format!("{:e}", audit.delta) } else { "0".to_owned() },
                     audit.correct,
@@ -99,7 +100,7 @@ impl MeasuredPrivacy {
                 "Epsilon at most:",
                 &self.claimed_epsilon.map_or_else(
                     || "no bound: trained without privacy".to_owned(),
-                    |epsilon| format!("{epsilon:.3}  (accounted)"),
+                    |epsilon| format!("{:.3}  (accounted)", up(epsilon)),
                 ),
             ),
         ];
@@ -400,7 +401,9 @@ impl Report {
         if let (Some(claim), Some(auc)) = (&self.claim, self.auc_ceiling) {
             lines.push(format!(
                 "epsilon = {:.3}, delta = {:e} per {} allows any attack an AUC of {auc:.4} at the most",
-                claim.epsilon, claim.delta, claim.unit
+                up(claim.epsilon),
+                claim.delta,
+                claim.unit
             ));
         }
         lines.push(format!(
@@ -434,6 +437,16 @@ impl Report {
             text
         })
     }
+}
+
+/// An upper bound on ε as it is printed: never below what it is.
+fn up(epsilon: f64) -> f64 {
+    Epsilon::new(epsilon).map_or(f64::INFINITY, |epsilon| epsilon.rounded_up(3))
+}
+
+/// A lower bound as it is printed: never above what was proven.
+fn down(epsilon: f64) -> f64 {
+    (epsilon * 1e3).floor() / 1e3
 }
 
 fn row(name: &str, value: &str) -> String {
