@@ -1,7 +1,7 @@
 //! The model card of a run (Mitchell et al., Model Cards for Model Reporting, 2019), as Markdown.
 
 use crate::document::Block;
-use crate::fields::{Estimate, Fields};
+use crate::fields::Fields;
 use crate::number::{counted, epsilon, interval, value, whole};
 use crate::record::{DATA, RunRecord};
 use crate::report::{measured, verdict};
