@@ -37,12 +37,10 @@ fn the_documented_configuration_is_valid() {
       data       1800 synthetic chest radiographs
       privacy    ε ≤ 50 at δ = 1e-5 for every image, noise multiplier 0.8, clipping norm 1
 
-    accepted, but a run is refused until this is switched off:
-      secure_aggregation.enabled: secure aggregation is not available in this version; the coordinator would see every update
-        --set secure_aggregation.enabled=false
-
     note: fairness: is off: its keys have no effect until `fairness.enabled` is true
     note: privacy.epsilon_budget: ε = 50 is a weak guarantee; 10 and less are customary
+    note: secure_aggregation.mode: sum: the coordinator sees one sum of all updates
+    note: robust_aggregation.enable_detection: has no effect under masks: nobody sees a single update
     "#);
 }
 
@@ -59,6 +57,8 @@ fn the_shipped_configuration_is_valid_and_runs() {
       privacy    ε ≤ 50 at δ = 1e-5 for every image, noise multiplier 0.8, clipping norm 1
 
     note: privacy.epsilon_budget: ε = 50 is a weak guarantee; 10 and less are customary
+    note: secure_aggregation.mode: sum: the coordinator sees one sum of all updates
+    note: robust_aggregation.enable_detection: has no effect under masks: nobody sees a single update
     "#);
 }
 
