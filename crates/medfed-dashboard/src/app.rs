@@ -31,6 +31,8 @@ pub(crate) struct Parts {
     pub(crate) streams: Arc<Semaphore>,
     /// True once the server is to end: streams would hold it up.
     pub(crate) ending: watch::Sender<bool>,
+    /// Whether one has to log in.
+    pub(crate) has_users: bool,
     /// When the dashboard started.
     pub(crate) started: Timestamp,
 }
@@ -43,7 +45,7 @@ impl std::ops::Deref for App {
 }
 
 impl App {
-    pub(crate) fn new(trainer: Trainer) -> Self {
+    pub(crate) fn new(trainer: Trainer, has_users: bool) -> Self {
         let started = Timestamp::now();
         Self(Arc::new(Parts {
             source: Source::new(trainer.results.clone()),
@@ -53,6 +55,7 @@ impl App {
             hub: Hub::new(u64::try_from(started.0).unwrap_or_default()),
             streams: Arc::new(Semaphore::new(STREAMS)),
             ending: watch::Sender::new(false),
+            has_users,
             started,
         }))
     }

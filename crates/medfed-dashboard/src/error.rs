@@ -1,6 +1,8 @@
 //! Why the dashboard cannot be served.
 
+use crate::security::UsersError;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// Why the dashboard cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -20,4 +22,13 @@ pub enum DashboardError {
         /// The address.
         address: SocketAddr,
     },
+    /// Nobody could log in.
+    #[error("{} holds no user, so nobody could log in", path.display())]
+    NoUsers {
+        /// The file of users.
+        path: PathBuf,
+    },
+    /// The users cannot be read.
+    #[error(transparent)]
+    Users(#[from] UsersError),
 }

@@ -10,6 +10,7 @@
 mod api;
 mod app;
 mod audit;
+mod connection;
 mod control;
 mod error;
 mod events;
@@ -20,4 +21,5 @@ mod source;
 mod view;
 
 pub use error::DashboardError;
-pub use server::{Options, serve};
+pub use security::{Identity, PrivateFileError, Role, TlsError, UserName, Users, UsersError};
+pub use server::{Options, Reach, serve};

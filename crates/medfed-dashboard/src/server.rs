@@ -2,14 +2,18 @@
 
 use crate::api;
 use crate::app::App;
+use crate::connection;
 use crate::control::Trainer;
 use crate::error::DashboardError;
 use crate::page;
-use crate::security;
+use crate::security::access::Access;
+use crate::security::origin::Names;
+use crate::security::{self, Identity, Users};
 use axum::Router;
 use axum::http::StatusCode;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
@@ -36,22 +40,37 @@ pub struct Options {
     pub program: PathBuf,
 }
 
+/// Who can reach the dashboard. The default is whoever is on this machine, without a password.
+#[derive(Debug, Clone, Default)]
+pub struct Reach {
+    /// File of users; with it everybody has to log in.
+    pub users: Option<PathBuf>,
+    /// Certificate and key; with them everything is encrypted.
+    pub tls: Option<Identity>,
+    /// Names besides the addresses under which browsers find the dashboard.
+    pub host_names: Vec<String>,
+}
+
 /// Serves the dashboard until `stop` resolves. `ready` hears the address that is listened on.
 pub async fn serve(
     options: Options,
+    reach: Reach,
     ready: impl FnOnce(SocketAddr),
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), DashboardError> {
     let Options { listen, results, config, program } = options;
-    if !listen.ip().is_loopback() {
+    let loopback = listen.ip().is_loopback();
+    if !loopback && (reach.users.is_none() || reach.tls.is_none()) {
         return Err(DashboardError::NotLoopback { address: listen });
     }
+    let access = reach.users.map(|path| access(path, reach.tls.is_some())).transpose()?;
     let failed = |source| DashboardError::Listen { address: listen, source };
     let listener = tokio::net::TcpListener::bind(listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    let app = App::new(Trainer { program, config, results });
+    let app = App::new(Trainer { program, config, results }, access.is_some());
     let watcher = watch(app.clone());
-    let router = router(app.clone(), address.port());
+    let names = Names { port: address.port(), loopback, others: reach.host_names };
+    let router = router(app.clone(), names, access);
     ready(address);
     let ending = app.clone();
     let stop = async move {
@@ -59,24 +78,35 @@ pub async fn serve(
         // Open streams would keep the server from ending.
         ending.ending.send_replace(true);
     };
-    let served = axum::serve(listener, router).with_graceful_shutdown(stop).await;
+    connection::serve(listener, reach.tls.map(|identity| identity.config), router, stop).await;
     watcher.abort();
-    served.map_err(failed)
+    Ok(())
+}
+
+/// Access for the users of a file with at least one in it.
+fn access(path: PathBuf, tls: bool) -> Result<Arc<Access>, DashboardError> {
+    if Users::read(&path)?.is_empty() {
+        return Err(DashboardError::NoUsers { path });
+    }
+    Ok(Arc::new(Access::new(path, tls)?))
 }
 
 /// Everything that is served.
-pub(crate) fn router(app: App, port: u16) -> Router {
+fn router(app: App, names: Names, access: Option<Arc<Access>>) -> Router {
     let (api, description) = api::router();
-    // Not compressed and not limited in time: it stays open.
-    Router::new()
-        .merge(api)
-        .merge(page::router(&description))
-        .fallback(page::not_found)
+    let mut router = Router::new().merge(api).merge(page::router(&description)).fallback(page::not_found);
+    if let Some(access) = access {
+        router = router
+            .merge(security::login::router(access.clone()))
+            .layer(axum::middleware::from_fn_with_state(access, security::access::guard));
+    }
+    // Streams of events begin at once: the limit in time is for the beginning of an answer.
+    router
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER))
         .layer(CompressionLayer::new())
         .layer(RequestBodyLimitLayer::new(BODY_LIMIT))
         .layer(CatchPanicLayer::custom(page::panicked))
-        .layer(axum::middleware::from_fn_with_state(port, security::origin::guard))
+        .layer(axum::middleware::from_fn_with_state(Arc::new(names), security::origin::guard))
         .layer(axum::middleware::from_fn(security::headers::add))
         .with_state(app)
 }

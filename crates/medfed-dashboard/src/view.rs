@@ -77,6 +77,12 @@ impl RunView {
         self.run.config.get("config").unwrap_or(&self.run.config)
     }
 
+    /// Wall-clock time of each round, in seconds; nothing where it was not recorded.
+    pub(crate) fn seconds(&self) -> Vec<f64> {
+        let timing = self.documents.get("timing").and_then(|timing| timing["rounds"].as_array());
+        timing.into_iter().flatten().filter_map(Value::as_f64).collect()
+    }
+
     /// Rounds planned.
     pub(crate) fn planned_rounds(&self) -> u32 {
         self.config()["federated"]["num_rounds"].as_u64().unwrap_or_default() as u32

@@ -2,8 +2,8 @@
 
 use crate::error::ReportError;
 use crate::fields::Fields;
-use medfed_dp::Accountant;
-use medfed_store::{Event, Reader, Round, Run};
+use medfed_dp::{Accountant, History, Phase};
+use medfed_store::{Event, Reader, Round, Run, RunStatus};
 use medfed_types::{Delta, RunId, SiteId};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -20,6 +20,9 @@ pub struct RunRecord {
     documents: BTreeMap<String, Value>,
     /// ε at each hospital, computed anew from its ledger by the official accountant.
     pub(crate) paid: BTreeMap<SiteId, f64>,
+    /// ε at each hospital at the end of the run, if each coming round is like the mean of those before, on
+    /// the terms of the last one. Empty when no round is to come.
+    pub(crate) projected: BTreeMap<SiteId, f64>,
 }
 
 impl RunRecord {
@@ -34,8 +37,8 @@ impl RunRecord {
                 documents.insert(name, value);
             }
         }
-        let paid = paid(reader, &run)?;
-        Ok(Self { rounds: reader.rounds(id)?, events: reader.events(id)?, documents, paid, run })
+        let (paid, projected) = paid(reader, &run)?;
+        Ok(Self { rounds: reader.rounds(id)?, events: reader.events(id)?, documents, paid, projected, run })
     }
 
     /// The configuration, without what is stored beside it for resuming.
@@ -88,17 +91,41 @@ fn configuration(run: &Run) -> &Value {
     run.config.get("config").unwrap_or(&run.config)
 }
 
-fn paid(reader: &Reader, run: &Run) -> Result<BTreeMap<SiteId, f64>, ReportError> {
-    let privacy = Fields(configuration(run)).at("privacy");
+/// ε by hospital: now, and at the end of the run.
+type Spending = (BTreeMap<SiteId, f64>, BTreeMap<SiteId, f64>);
+
+fn paid(reader: &Reader, run: &Run) -> Result<Spending, ReportError> {
+    let (mut paid, mut projected) = (BTreeMap::new(), BTreeMap::new());
+    let config = Fields(configuration(run));
+    let privacy = config.at("privacy");
     let delta = privacy.number("delta").and_then(|delta| Delta::new(delta).ok());
     let accountant = privacy.text("accountant").and_then(|name| name.parse::<Accountant>().ok());
-    let Some((delta, accountant)) = delta.zip(accountant) else { return Ok(BTreeMap::new()) };
-    let mut paid = BTreeMap::new();
+    let Some((delta, accountant)) = delta.zip(accountant) else { return Ok((paid, projected)) };
+    let planned = config.count("federated.num_rounds").unwrap_or(0);
+    let ended = !matches!(run.status, RunStatus::Running | RunStatus::Interrupted);
+    let left = if ended { 0 } else { planned.saturating_sub(u64::from(run.rounds)) };
+    // Hospitals often pay for the same.
+    let mut known: Vec<(History, f64)> = Vec::new();
+    let mut epsilon = |history: &History| match known.iter().find(|(of, _)| of == history) {
+        Some((_, epsilon)) => Ok(*epsilon),
+        None => accountant.epsilon(history, delta).map(|epsilon| {
+            known.push((history.clone(), epsilon.get()));
+            epsilon.get()
+        }),
+    };
     for (site, records) in reader.ledgers(&run.id)? {
-        let spent = medfed_dp::replay(&run.id, &site, &records)
-            .and_then(|history| accountant.epsilon(&history, delta))
-            .map_err(|source| ReportError::Ledger { hospital: site.clone(), source: Box::new(source) })?;
-        paid.insert(site, spent.get());
+        let failed = |source| ReportError::Ledger { hospital: site.clone(), source: Box::new(source) };
+        let history = medfed_dp::replay(&run.id, &site, &records).map_err(failed)?;
+        paid.insert(site.clone(), epsilon(&history).map_err(failed)?);
+        if let Some(last) = history.phases().last().filter(|_| left > 0) {
+            // A ledger has an entry for each round that was paid for.
+            let each = history.steps().div_ceil(records.len().max(1) as u64);
+            let to_come = Phase { steps: each.saturating_mul(left), ..*last };
+            // More steps than the accountant takes have no number.
+            if let Ok(at_end) = epsilon(&history.with(to_come)) {
+                projected.insert(site.clone(), at_end);
+            }
+        }
     }
-    Ok(paid)
+    Ok((paid, projected))
 }

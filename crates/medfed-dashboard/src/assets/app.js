@@ -14,7 +14,10 @@ async function refresh() {
   if (refreshing) { again = true; return; }
   refreshing = true;
   try {
-    const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+    // What was asked for once, such as verifying, is not asked for again.
+    const here = new URL(location.href);
+    here.searchParams.delete("verify");
+    const answer = await fetch(here, { headers: { Accept: "text/html" } });
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     for (const part of document.querySelectorAll("[data-live][id]")) {
       const other = fresh.getElementById(part.id);
@@ -173,9 +176,157 @@ document.addEventListener("submit", async (event) => {
   }
 });
 
+// --- Charts: values by mouse and arrow keys, series on and off, picture and numbers to take along. ----------
+
+const NS = "http://www.w3.org/2000/svg";
+const hiddenSeries = new Map();
+
+// An axis as the picture tells it: scale, two values, and their pixels.
+function axis(text) {
+  if (!text) return null;
+  const [scale, ...numbers] = text.split(" ");
+  const [low, high, from, to] = numbers.map(Number);
+  const place = scale === "log" ? Math.log : (value) => value;
+  return (value) => from + ((place(value) - place(low)) / (place(high) - place(low))) * (to - from);
+}
+
+function rowsOf(figure) {
+  return [...figure.querySelectorAll("table.numbers tbody tr")].map((row) => [...row.cells].map((cell) => cell.textContent));
+}
+
+function columnsOf(figure) {
+  return [...figure.querySelectorAll("table.numbers thead th")].map((cell) => cell.textContent);
+}
+
+const value = (cell) => Number(cell.replace("−", "-").replaceAll("\u202f", ""));
+
+// Reads row `at` aloud and draws the line that shows where it is.
+function point(figure, at) {
+  const [rows, columns, svg] = [rowsOf(figure), columnsOf(figure), figure.querySelector("svg")];
+  if (!rows.length) return;
+  const row = rows[Math.max(0, Math.min(rows.length - 1, at))];
+  figure.dataset.at = String(rows.indexOf(row));
+  const hidden = hiddenSeries.get(figure.id) ?? new Set();
+  const named = row.slice(1).map((cell, index) => [cell, index]).filter(([cell, index]) => cell && !hidden.has(index));
+  figure.querySelector(".reading").textContent =
+    `${columns[0]} ${row[0]}: ${named.map(([cell, index]) => `${columns[index + 1]} ${cell}`).join(", ")}`;
+  const [x, y] = [axis(svg.dataset.x), svg.dataset.y?.split(" ")];
+  svg.querySelector(".crosshair")?.remove();
+  const across = x && x(value(row[0]));
+  if (!Number.isFinite(across)) return;
+  const line = document.createElementNS(NS, "line");
+  const ends = { x1: across, x2: across, y1: y[3], y2: y[4], class: "crosshair" };
+  for (const [name, end] of Object.entries(ends)) line.setAttribute(name, end);
+  svg.append(line);
+}
+
+function leave(figure) {
+  figure.querySelector(".crosshair")?.remove();
+  figure.querySelector(".reading").textContent = "";
+  delete figure.dataset.at;
+}
+
+document.addEventListener("pointermove", (event) => {
+  const svg = event.target.closest?.("figure .picture svg[data-x]");
+  if (!svg) return;
+  const [figure, x] = [svg.closest("figure"), axis(svg.dataset.x)];
+  const frame = svg.getBoundingClientRect();
+  const across = ((event.clientX - frame.left) / frame.width) * svg.viewBox.baseVal.width;
+  let [best, least] = [0, Infinity];
+  rowsOf(figure).forEach((row, at) => {
+    const distance = Math.abs(x(value(row[0])) - across);
+    if (distance < least) [best, least] = [at, distance];
+  });
+  if (figure.dataset.at !== String(best)) point(figure, best);
+});
+
+document.addEventListener("pointerout", (event) => {
+  const picture = event.target.closest?.("figure .picture");
+  if (picture && !picture.contains(event.relatedTarget) && document.activeElement !== picture) leave(picture.closest("figure"));
+});
+
+document.addEventListener("focusout", (event) => {
+  if (event.target.matches?.("figure .picture")) leave(event.target.closest("figure"));
+});
+
+document.addEventListener("keydown", (event) => {
+  if (!event.target.matches?.("figure .picture")) return;
+  const figure = event.target.closest("figure");
+  const [now, count] = [figure.dataset.at === undefined ? -1 : Number(figure.dataset.at), rowsOf(figure).length];
+  const steps = { ArrowRight: now + 1, ArrowLeft: now < 0 ? count - 1 : now - 1, Home: 0, End: count - 1 };
+  if (event.key === "Escape") leave(figure);
+  if (!(event.key in steps)) return;
+  event.preventDefault();
+  point(figure, steps[event.key]);
+});
+
+// Series that people have switched off stay so when the chart is exchanged.
+function applyHidden(figure) {
+  const hidden = hiddenSeries.get(figure.id) ?? new Set();
+  for (const group of figure.querySelectorAll("g[data-series]"))
+    group.classList.toggle("off", hidden.has(Number(group.dataset.series)));
+  for (const button of figure.querySelectorAll("button[data-toggle]"))
+    button.setAttribute("aria-pressed", String(!hidden.has(Number(button.dataset.toggle))));
+}
+
+function legend(figure) {
+  const names = [...figure.querySelectorAll("g[data-series]")].filter((group) => group.querySelector("text"));
+  const place = figure.querySelector(".legend");
+  if (names.length < 2 || !place || place.children.length) return;
+  for (const group of names) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "small";
+    button.dataset.toggle = group.dataset.series;
+    button.textContent = group.querySelector("text").firstChild.textContent;
+    place.append(button);
+  }
+  applyHidden(figure);
+}
+
+function save(name, kind, text) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type: kind }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+// The picture carries its colours as attributes; it needs a ground and the namespace to stand alone.
+function picture(svg) {
+  const copy = svg.cloneNode(true);
+  copy.setAttribute("xmlns", NS);
+  copy.querySelectorAll(".crosshair, g.off").forEach((element) => element.remove());
+  const ground = document.createElementNS(NS, "rect");
+  for (const [name, end] of [["width", "100%"], ["height", "100%"], ["fill", "#ffffff"]]) ground.setAttribute(name, end);
+  copy.prepend(ground);
+  return new XMLSerializer().serializeToString(copy);
+}
+
+const quoted = (cell) => (/[",\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
+
+document.addEventListener("click", (event) => {
+  const toggle = event.target.closest("button[data-toggle]");
+  const wanted = event.target.closest("button[data-save]");
+  const figure = event.target.closest("figure");
+  if (toggle) {
+    const hidden = hiddenSeries.get(figure.id) ?? new Set();
+    const series = Number(toggle.dataset.toggle);
+    if (!hidden.delete(series)) hidden.add(series);
+    hiddenSeries.set(figure.id, hidden);
+    applyHidden(figure);
+  } else if (wanted?.dataset.save === "svg") {
+    save(`${figure.dataset.chart}.svg`, "image/svg+xml", picture(figure.querySelector("svg")));
+  } else if (wanted) {
+    const lines = [columnsOf(figure), ...rowsOf(figure)].map((row) => row.map(quoted).join(","));
+    save(`${figure.dataset.chart}.csv`, "text/csv", `${lines.join("\r\n")}\r\n`);
+  }
+});
+
 // A part of the page, new or exchanged, gets what the script adds to it.
 function prepare(part) {
   part.querySelectorAll("[hidden][data-script]").forEach((element) => { element.hidden = false; });
+  part.querySelectorAll("figure[data-chart]").forEach(legend);
 }
 
 prepare(document);

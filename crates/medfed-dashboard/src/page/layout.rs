@@ -52,6 +52,9 @@ pub(crate) fn page(app: &App, path: &str, title: &str, run: Option<&RunView>, co
                 }
                 footer {
                     p { "MedFedAgent " (version) ". Images never leave their hospital." }
+                    @if app.has_users {
+                        p { a href="/login" { "Account and logout" } }
+                    }
                 }
                 div #announcer.visually-hidden role="status" aria-live="polite" {}
             }

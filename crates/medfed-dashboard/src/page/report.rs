@@ -1,12 +1,16 @@
 //! `/clinical`, `/privacy`, `/fairness`: sections of the report, live; and the report to take along.
 
-use super::{Selection, error, layout, section};
+use super::answer::{Tone, answer};
+use super::figure::figure;
+use super::{Selection, error, format, layout, section};
 use crate::app::App;
 use crate::view::RunView;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
+use medfed_chart::{Axis, LineChart, Series, Width};
+use medfed_federation::report::RoundReport;
 use medfed_report::{Part, ReportError, RunRecord};
 use medfed_types::RunId;
 use std::sync::Arc;
@@ -25,7 +29,7 @@ pub(crate) async fn privacy(
     State(app): State<App>,
     Query(selection): Query<Selection>,
 ) -> Result<Markup, Response> {
-    page(app, selection, "/privacy", "Privacy", &[("privacy", Part::Privacy)], |_| html! {}).await
+    page(app, selection, "/privacy", "Privacy", &[("privacy", Part::Privacy)], budget).await
 }
 
 /// The page of fairness between hospitals and groups of patients.
@@ -33,7 +37,7 @@ pub(crate) async fn fairness(
     State(app): State<App>,
     Query(selection): Query<Selection>,
 ) -> Result<Markup, Response> {
-    page(app, selection, "/fairness", "Fairness", &[("fairness", Part::Fairness)], |_| html! {}).await
+    page(app, selection, "/fairness", "Fairness", &[("fairness", Part::Fairness)], parity).await
 }
 
 async fn page(
@@ -66,6 +70,76 @@ async fn page(
         }
     };
     Ok(layout::page(&app, path, title, Some(&run), &content))
+}
+
+/// Whether every hospital is within its budget.
+fn budget(run: &RunView) -> Markup {
+    let spent = run.rounds.iter().rev().find_map(|round| round.epsilon_total);
+    match (run.budget(), spent) {
+        (None, _) => answer(
+            Tone::Bad,
+            "No privacy in this run: the model may give training images away. Switch privacy.enabled on.",
+        ),
+        (Some(budget), None) => answer(
+            Tone::Open,
+            &format!("Nothing is spent yet of the budget of ε = {budget} at each hospital."),
+        ),
+        (Some(budget), Some(spent)) => {
+            let text = format!(
+                "The hospital that spent most has spent ε {} of {budget}.",
+                format::epsilon(Some(spent))
+            );
+            // The ledger never pays beyond the budget.
+            answer(
+                if spent <= budget { Tone::Good } else { Tone::Bad },
+                &format!(
+                    "{} {text}",
+                    if spent <= budget { "Within the budget." } else { "Beyond the budget." }
+                ),
+            )
+        }
+    }
+}
+
+/// Whether a threshold is passed, and how that went over the rounds.
+fn parity(run: &RunView) -> Markup {
+    let measured: Vec<_> = run
+        .rounds
+        .iter()
+        .filter_map(|round| Some((round.round_num, &round.fairness.as_ref()?.measured)))
+        .collect();
+    let Some((_, last)) = measured.last() else {
+        return html! {
+            (answer(Tone::Open, "Fairness was not measured in the rounds of this run."))
+            p { "To measure it, switch " code { "fairness.enabled" } " on, on the " a href="/training" { "training page" } "." }
+        };
+    };
+    let violations = last.violations.len();
+    let (tone, text) = match violations {
+        0 => (Tone::Good, "No fairness threshold is passed in the newest round.".to_owned()),
+        1 => (Tone::Caution, "One fairness threshold is passed in the newest round.".to_owned()),
+        more => (Tone::Caution, format!("{more} fairness thresholds are passed in the newest round.")),
+    };
+    let chart = |title: &str, y: Axis, name: &str, value: fn(&RoundReport) -> Option<f64>| {
+        let points = run.rounds.iter().map(|round| (f64::from(round.round_num), value(round)));
+        LineChart {
+            title: title.to_owned(),
+            x: Axis::new("round").whole(),
+            y,
+            series: vec![Series::new(name, points)],
+            thresholds: Vec::new(),
+        }
+        .draw(Width::HALF)
+    };
+    let passed = |round: &RoundReport| Some(round.fairness.as_ref()?.measured.violations.len() as f64);
+    let score = |round: &RoundReport| round.fairness.as_ref()?.measured.fairness_score;
+    html! {
+        (answer(tone, &text))
+        section #fairness-course.columns data-live aria-label="Over the rounds" {
+            (figure("violations", &chart("Thresholds passed in each round", Axis::new("violations").whole(), "violations", passed)))
+            (figure("score", &chart("Fairness score (0.5 is the threshold, 1 equality)", Axis::new("score").range(0.0, 1.0), "score", score)))
+        }
+    }
 }
 
 /// Ways to print and to take the report along.

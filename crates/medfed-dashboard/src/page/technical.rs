@@ -1,7 +1,8 @@
 //! `/technical`: everything that was measured, round by round and hospital by hospital; comparison of runs.
 
+use super::answer::{Tone, answer};
 use super::figure::figure;
-use super::{Selection, error, layout, report, section};
+use super::{Selection, error, format, layout, report, section};
 use crate::api::training::log_lines;
 use crate::app::App;
 use crate::view::RunView;
@@ -9,7 +10,7 @@ use axum::extract::{Query, State};
 use axum::response::Response;
 use maud::{Markup, html};
 use medfed_chart::{Axis, LineChart, Series, Width};
-use medfed_federation::report::{RoundReport, SiteRound};
+use medfed_federation::report::{RoundReport, RoundStatus, SiteRound, SiteStatus};
 use medfed_report::Part;
 use serde::Deserialize;
 use serde_json::Value;
@@ -17,6 +18,8 @@ use std::collections::BTreeSet;
 
 /// Hospitals that get a line each; of more only the mean is drawn.
 const MOST_LINES: usize = 12;
+/// Points of a chart beyond which only the mean is drawn, too: the page stays small.
+const MOST_POINTS: usize = 600;
 /// Lines of the log that are shown.
 const LOG_LINES: usize = 60;
 
@@ -24,6 +27,8 @@ const LOG_LINES: usize = 60;
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Comparison {
     compare: Option<String>,
+    /// `log` for logarithmic axes.
+    scale: Option<String>,
 }
 
 /// The page.
@@ -38,6 +43,7 @@ pub(crate) async fn page(
         };
         return Ok(layout::page(&app, "/technical", "Technical", None, &content));
     };
+    let log_axes = comparison.scale.as_deref() == Some("log");
     let other = match comparison.compare.filter(|id| !id.is_empty()) {
         None => None,
         Some(id) => Selection::of(id).find(&app).await?,
@@ -47,11 +53,18 @@ pub(crate) async fn page(
     let log = tokio::task::spawn_blocking(move || log_lines(&logging, LOG_LINES)).await.unwrap_or_default();
     let is_latest = app.view().latest().is_some_and(|latest| latest.run.id == run.run.id);
     let content = html! {
+        (head(&run))
         @if let Some(other) = &other { (compared(&run, other)) }
         section #course data-live aria-labelledby="course-title" {
             h2 #course-title { "Course of the run" }
             @if run.rounds.is_empty() { p.soft { "No round is done yet." } }
-            div.columns { (course(&run)) }
+            p.no-print {
+                @let link = |scale: &str| format!("/technical?run={}&scale={scale}", run.run.id);
+                @if log_axes { a href=(link("linear")) { "Linear axes" } } @else { a href=(link("log")) { "Logarithmic axes" } }
+                " · " a href={ "/technical/rounds?run=" (run.run.id) } { "All rounds and the configuration as tables" }
+                " · " a href="/runs" { "Compare with another run" }
+            }
+            div.columns { (course(&run, log_axes)) }
         }
         (section::section("performance", &record.section(Part::Performance)))
         (section::section("security", &record.section(Part::Security)))
@@ -62,19 +75,54 @@ pub(crate) async fn page(
                 @else { div.log tabindex="0" role="log" { @for line in &log { (line) "\n" } } }
             }
         }
-        (section::section("appendix", &record.section(Part::Appendix)))
     };
     Ok(layout::page(&app, "/technical", "Technical", Some(&run), &content))
 }
 
+/// `/technical/rounds`: every round in a row, and the configuration.
+pub(crate) async fn rounds(
+    State(app): State<App>,
+    Query(selection): Query<Selection>,
+) -> Result<Markup, Response> {
+    let Some(run) = selection.find(&app).await? else { return Err(error::unknown_run(&app)) };
+    let record = report::record(&app, &run.run.id).await.map_err(|failure| error::broken(&app, &failure))?;
+    let content = html! {
+        p.no-print { a href={ "/technical?run=" (run.run.id) } { "Back to the charts" } }
+        div #appendix data-live { (section::blocks("appendix", &record.section(Part::Appendix))) }
+    };
+    Ok(layout::page(&app, "/technical", "Rounds and configuration", Some(&run), &content))
+}
+
+/// How the run did, in a sentence.
+fn head(run: &RunView) -> Markup {
+    let aborted = run.rounds.iter().filter(|round| round.status == RoundStatus::Aborted).count();
+    let troubled = run.rounds.iter().filter(|round| {
+        !round.security.excluded_clients.is_empty()
+            || round.hospitals.iter().any(|site| site.status == SiteStatus::Failed)
+    });
+    let best = run.rounds.iter().filter_map(|round| round.auc).reduce(f64::max);
+    let measured = format!("best AUROC at the hospitals {}", format::share(best));
+    match (run.rounds.len(), aborted, troubled.count()) {
+        (0, ..) => answer(Tone::Open, "No round is done yet."),
+        (done, 0, 0) => answer(Tone::Good, &format!("All {done} rounds used every update; {measured}.")),
+        (done, 0, troubled) => answer(
+            Tone::Caution,
+            &format!("In {troubled} of {done} rounds an update failed or was left out; {measured}."),
+        ),
+        (done, aborted, _) => {
+            answer(Tone::Bad, &format!("{aborted} of {done} rounds were aborted; {measured}."))
+        }
+    }
+}
+
 /// A line for each hospital, or the mean where there are too many.
-fn course(run: &RunView) -> Markup {
+fn course(run: &RunView, log_axes: bool) -> Markup {
     let hospitals: BTreeSet<&str> =
         run.rounds.iter().flat_map(|round| &round.hospitals).map(|site| site.hospital.as_str()).collect();
     let per_site = |value: fn(&SiteRound) -> Option<f64>,
                     mean: fn(&RoundReport) -> Option<f64>|
      -> Vec<Series> {
-        if hospitals.len() > MOST_LINES {
+        if hospitals.len() > MOST_LINES || hospitals.len() * run.rounds.len() > MOST_POINTS {
             return vec![Series::new("all hospitals", points(run, mean))];
         }
         hospitals
@@ -99,12 +147,13 @@ fn course(run: &RunView) -> Markup {
         )
     };
     let share = |title: &str| Axis::new(title).range(0.0, 1.0);
+    let open = |title: &str| if log_axes { Axis::new(title).log() } else { Axis::new(title) };
     let largest_norm =
         |round: &RoundReport| round.hospitals.iter().filter_map(|site| site.update_norm).reduce(f64::max);
     html! {
-        (chart("train-loss", "Training loss by hospital", Axis::new("mean log loss"),
+        (chart("train-loss", "Training loss by hospital", open("mean log loss"),
             per_site(|site| site.train_loss, |round| round.train_loss)))
-        (chart("val-loss", "Validation loss by hospital", Axis::new("mean log loss"),
+        (chart("val-loss", "Validation loss by hospital", open("mean log loss"),
             per_site(|site| site.val_loss, |round| round.val_loss)))
         (chart("auc", "AUROC by hospital", share("validation images"), per_site(|site| site.auc, |round| round.auc)))
         (chart("accuracy", "Accuracy by hospital", share("validation images"),
@@ -113,10 +162,16 @@ fn course(run: &RunView) -> Markup {
             Series::new("AUROC", points(run, |round| round.test_auc)),
             Series::new("accuracy", points(run, |round| round.test_accuracy)),
         ]))
-        (chart("noise", "Noise multiplier by hospital", Axis::new("standard deviation / clipping norm"),
+        (chart("noise", "Noise multiplier by hospital", open("standard deviation / clipping norm"),
             per_site(|site| site.privacy.map(|privacy| privacy.spent.noise_multiplier), |round| round.noise_multiplier)))
-        (chart("norms", "Norm of the update by hospital", Axis::new("L2 norm"),
+        (chart("norms", "Norm of the update by hospital", open("L2 norm"),
             per_site(|site| site.update_norm, largest_norm)))
+        @if run.seconds().is_empty() {
+            p.note { "The time of each round was not recorded in this run. Bytes: a simulation sends nothing." }
+        } @else {
+            @let seconds = (1..).zip(run.seconds()).map(|(round, seconds)| (f64::from(round), Some(seconds)));
+            (chart("seconds", "Time of each round", open("seconds"), vec![Series::new("whole round", seconds)]))
+        }
     }
 }
 

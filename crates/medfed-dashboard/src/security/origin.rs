@@ -9,19 +9,32 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use std::net::IpAddr;
+use std::sync::Arc;
 
-/// Lets through what comes from our own pages or from a program on this machine.
-pub(crate) async fn guard(State(port): State<u16>, request: Request, next: Next) -> Response {
-    match check(request.method(), request.headers(), port) {
+/// The names of this server.
+#[derive(Debug)]
+pub(crate) struct Names {
+    /// The port that is listened on.
+    pub(crate) port: u16,
+    /// Whether only this machine can connect.
+    pub(crate) loopback: bool,
+    /// Names besides the addresses, for instance of a proxy; with any port.
+    pub(crate) others: Vec<String>,
+}
+
+/// Lets through what comes from our own pages or from a program.
+pub(crate) async fn guard(State(names): State<Arc<Names>>, request: Request, next: Next) -> Response {
+    match check(request.method(), request.headers(), &names) {
         Ok(()) => next.run(request).await,
         Err(message) => Failure::new(StatusCode::FORBIDDEN, message).into_response(),
     }
 }
 
-fn check(method: &Method, headers: &HeaderMap, port: u16) -> Result<(), &'static str> {
+fn check(method: &Method, headers: &HeaderMap, names: &Names) -> Result<(), &'static str> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let host = text(header::HOST).unwrap_or("?");
-    if !is_ours(host, port) {
+    if !names.has(host) {
         return Err("this name is not the dashboard's: use its address as it was printed at the start");
     }
     if method.is_safe() {
@@ -38,15 +51,23 @@ fn check(method: &Method, headers: &HeaderMap, port: u16) -> Result<(), &'static
     Ok(())
 }
 
-/// Whether the name is one of this machine's own.
-fn is_ours(host: &str, port: u16) -> bool {
-    let (name, given) = match host.rsplit_once(':') {
-        Some((name, given)) if given.bytes().all(|byte| byte.is_ascii_digit()) && !given.is_empty() => {
-            (name, given.parse().ok())
+impl Names {
+    /// Whether a `Host` header names this server. Where others can connect every address does: only a name
+    /// can be bent to another address.
+    fn has(&self, host: &str) -> bool {
+        let (name, given) = match host.rsplit_once(':') {
+            Some((name, given)) if given.bytes().all(|byte| byte.is_ascii_digit()) && !given.is_empty() => {
+                (name, given.parse().ok())
+            }
+            _ => (host, Some(if self.loopback { 80 } else { 443 })),
+        };
+        if self.others.iter().any(|other| other.eq_ignore_ascii_case(name)) {
+            return true;
         }
-        _ => (host, Some(80)),
-    };
-    given == Some(port) && ["127.0.0.1", "localhost", "[::1]"].contains(&name)
+        let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+        let address = !self.loopback && address.parse::<IpAddr>().is_ok();
+        given == Some(self.port) && (address || ["127.0.0.1", "localhost", "[::1]"].contains(&name))
+    }
 }
 
 #[cfg(test)]
@@ -59,7 +80,8 @@ mod tests {
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
             .collect();
-        check(method, &headers, 5000).is_ok()
+        let names = Names { port: 5000, loopback: true, others: vec!["board.example".to_owned()] };
+        check(method, &headers, &names).is_ok()
     }
 
     #[test]
@@ -92,5 +114,19 @@ mod tests {
             assert!(!sent(&Method::POST, &[("host", "localhost:5000"), (name, value)]), "{name}: {value}");
         }
         assert!(sent(&Method::GET, &[("host", "localhost:5000"), ("sec-fetch-site", "cross-site")]));
+    }
+
+    #[test]
+    fn given_names_count_with_any_port_and_addresses_where_others_connect() {
+        assert!(sent(&Method::POST, &[("host", "Board.example"), ("origin", "https://Board.example")]));
+        assert!(!sent(&Method::POST, &[("host", "board.example"), ("origin", "https://evil.example")]));
+        assert!(!sent(&Method::GET, &[("host", "192.0.2.7:5000")]));
+        let open = Names { port: 5000, loopback: false, others: Vec::new() };
+        for host in ["192.0.2.7:5000", "[2001:db8::1]:5000", "localhost:5000"] {
+            assert!(open.has(host), "{host}");
+        }
+        for host in ["evil.example:5000", "192.0.2.7", "192.0.2.7:81", "192.0.2.7.evil.example:5000"] {
+            assert!(!open.has(host), "{host}");
+        }
     }
 }

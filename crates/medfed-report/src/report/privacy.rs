@@ -5,7 +5,7 @@ use crate::document::Section;
 use crate::fields::{Estimate, Fields};
 use crate::number::{counted, epsilon, epsilon_below, interval, plain, rate, value};
 use crate::record::RunRecord;
-use medfed_chart::{Axis, Ceiling, Curve, LineChart, RocChart, Series, Threshold, Width};
+use medfed_chart::{Axis, Bar, BarChart, Ceiling, Curve, LineChart, RocChart, Series, Threshold, Width};
 use medfed_dp::orchestrator::Reason;
 use serde::Deserialize as _;
 
@@ -21,6 +21,7 @@ pub(super) fn section(record: &RunRecord) -> Section {
     }
     if record.is_private() {
         budget(record, &mut section);
+        projection(record, &mut section);
         orchestrator(record, &mut section);
     }
     membership(record, &mut section);
@@ -93,6 +94,40 @@ fn budget(record: &RunRecord, section: &mut Section) {
             .draw(Width::FULL),
         );
     }
+}
+
+/// What will be spent if nothing changes.
+fn projection(record: &RunRecord, section: &mut Section) {
+    if record.projected.is_empty() {
+        return;
+    }
+    let budget = record.config().number("privacy.epsilon_budget");
+    let bar = |(site, at_end): (&medfed_types::SiteId, &f64)| Bar {
+        name: site.to_string(),
+        value: Some(*at_end),
+        note: None,
+        interval: None,
+        alert: budget.is_some_and(|budget| *at_end > budget),
+    };
+    let bars: Vec<Bar> = record.projected.iter().map(bar).collect();
+    let beyond = bars.iter().filter(|bar| bar.alert).count() as u64;
+    section.heading("Projection");
+    section.say(match beyond {
+        0 => "If the coming rounds are like those before, every hospital ends within its budget.".to_owned(),
+        some => format!(
+            "If the coming rounds are like those before, {} would need more than the budget: the ledger stops there before the last round, or the orchestrator adds noise.",
+            counted(some, "hospital", "hospitals")
+        ),
+    });
+    let chart = BarChart {
+        title: "Privacy spent at the end of the run, projected".to_owned(),
+        bar_title: "hospital".to_owned(),
+        axis: Axis::new("ε at the end"),
+        interval_title: String::new(),
+        bars,
+        thresholds: budget.map(|budget| Threshold::new("budget", budget)).into_iter().collect(),
+    };
+    section.chart(chart.draw(Width::FULL));
 }
 
 /// A hospital's newest privacy entry; a hospital that has left has none in the last rounds.
@@ -296,6 +331,25 @@ fn measured(record: &RunRecord, section: &mut Section) {
             epsilon_below(found.number("epsilon_lower_bound")),
             epsilon(found.number("claimed_epsilon")),
         ));
+        let bar = |name: &str, key: &str| Bar {
+            name: name.to_owned(),
+            value: found.number(key),
+            interval: None,
+            note: None,
+            alert: is_refuted(record) && key == "epsilon_lower_bound",
+        };
+        let chart = BarChart {
+            title: "Lower bound against upper bound".to_owned(),
+            bar_title: "bound".to_owned(),
+            axis: Axis::new("ε"),
+            interval_title: String::new(),
+            bars: vec![
+                bar("at least, as attacked", "epsilon_lower_bound"),
+                bar("at most, as accounted", "claimed_epsilon"),
+            ],
+            thresholds: Vec::new(),
+        };
+        section.chart(chart.draw(Width::FULL));
     }
     section
         .list(audit.items("warnings").filter_map(|warning| warning.0.as_str().map(str::to_owned)).collect());

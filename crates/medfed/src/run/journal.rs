@@ -86,6 +86,9 @@ impl Journal for StoreJournal {
         self.store.append_round(&self.run, round, report)?;
         self.timing.rounds.truncate(report.round_num.saturating_sub(1) as usize);
         self.timing.rounds.push(self.mark.elapsed().as_secs_f64());
+        let timing = serde_json::to_string(&self.timing())
+            .map_err(|source| StoreError::Json { what: "timing", source })?;
+        self.store.put_document(&self.run, TIMING, &timing)?;
         self.mark = Instant::now();
         if let (Some(models), Some(parameters)) = (&self.models, Coordinator::saved_parameters(state)) {
             models.write(report, &parameters).map_err(|failure| JournalError::Model(failure.into_error()))?;
