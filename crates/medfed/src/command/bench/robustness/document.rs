@@ -104,8 +104,8 @@ impl<'a> Table<'a> {
                 if worst == Some(*attack) {
                     text = format!("**{text}**");
                 }
-                if let Some((with, _)) = mean.backdoor {
-                    let _ = write!(text, " ({:.0} %)", with * 100.0);
+                if let Some((with, without)) = mean.backdoor {
+                    let _ = write!(text, " ({:.0} / {:.0} %)", with * 100.0, without * 100.0);
                 }
                 let _ = write!(out, " {text} |");
             }
@@ -139,7 +139,7 @@ pub(super) fn part(records: &[Record], cells: &[Cell], shape: Shape) -> String {
     let mut out = format!("{BEGIN}\n\n");
     let _ = writeln!(
         out,
-        "PneumoniaMNIST (28 × 28 pixels), {ATTACKERS} attackers among 10 hospitals (11 where it says so), `simple_cnn` with {CHANNELS:?} channels, {} rounds of one epoch with a cosine schedule, in batches of {} at a learning rate of {} ({} at {} with privacy), seed {}. With privacy: ε = 8 at δ = 1e-5 for every image of every hospital, noise calibrated. The value is the AUC on the 624 test images after the last round{}. **Bold**: the rule's worst case. †: the rule claims to withstand the attack, and the AUC is more than {MARGIN} below its value without an attack. ×: the run stopped before its last round. In parentheses: part of the pneumonias that the backdoor's trigger turns into \"normal\".",
+        "PneumoniaMNIST (28 × 28 pixels), {ATTACKERS} attackers among 10 hospitals (11 where it says so), `simple_cnn` with {CHANNELS:?} channels, {} rounds of one epoch with a cosine schedule, in batches of {} at a learning rate of {} ({} at {} with privacy), seed {}. With privacy: ε = 8 at δ = 1e-5 for every image of every hospital, noise calibrated. The value is the AUC on the 624 test images after the last round{}. **Bold**: the rule's worst case. †: the rule claims to withstand the attack, and the AUC is more than {MARGIN} below its value without an attack. ×: the run stopped before its last round. In parentheses: part of the pneumonias that are read as \"normal\" with the backdoor's trigger, and without it.",
         shape.rounds,
         open.0,
         open.1,
