@@ -170,7 +170,8 @@ data: {dataset: synthetic}
 
     #[test]
     fn new_keys_and_sections_are_added_where_they_belong() {
-        let edited = edit(&["privacy.delta=1e-6", "federated.min_fit_clients=2", "experiment.description='a # b'"]);
+        let edited =
+            edit(&["privacy.delta=1e-6", "federated.min_fit_clients=2", "experiment.description='a # b'"]);
         assert!(edited.kept_comments);
         let at = |text: &str| edited.text.find(text).unwrap();
         assert!(at("num_rounds") < at("min_fit_clients") && at("min_fit_clients") < at("# Privacy"));
