@@ -32,6 +32,7 @@ pub(crate) fn router(description: &utoipa::openapi::OpenApi) -> Router<App> {
         .route("/", get(overview::page))
         .route("/clinical", get(report::clinical))
         .route("/technical", get(technical::page))
+        .route("/technical/evaluation", get(technical::evaluation))
         .route("/technical/rounds", get(technical::rounds))
         .route("/privacy", get(report::privacy))
         .route("/fairness", get(report::fairness))

@@ -27,6 +27,7 @@ async function refresh() {
       // A part that is new decides about the whole page.
       if (!document.getElementById(other.id)) { replaceContent(fresh); break; }
     }
+    await loadAll();
   } catch {
     // The server is away; the stream of events says when it is back.
   } finally {
@@ -34,6 +35,23 @@ async function refresh() {
     if (again) { again = false; soon(); }
   }
 }
+
+const sources = new Map();
+
+// Large parts come after the page.
+async function load(place) {
+  const answer = await fetch(place.dataset.load);
+  if (!answer.ok) return;
+  const loaded = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("loaded");
+  if (!loaded || sources.get(place.id) === loaded.innerHTML) return;
+  sources.set(place.id, loaded.innerHTML);
+  loaded.removeAttribute("data-live");
+  loaded.querySelectorAll("[data-live]").forEach((part) => part.removeAttribute("data-live"));
+  place.replaceChildren(loaded);
+  prepare(loaded);
+}
+
+const loadAll = () => Promise.all([...document.querySelectorAll("[data-load]")].map(load)).catch(() => {});
 
 function replaceContent(fresh) {
   const now = document.getElementById("content");
@@ -330,4 +348,5 @@ function prepare(part) {
 }
 
 prepare(document);
+loadAll();
 listen();

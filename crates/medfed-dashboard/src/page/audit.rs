@@ -73,10 +73,9 @@ async fn check(app: &App, run: &RunView) -> Result<Verified, String> {
 
 fn whole(run: &RunView, log: &Arc<AuditLog>, checked: Option<&Result<Verified, String>>) -> Markup {
     let (verdict, summary) = (&log.verdict, &log.verdict.summary);
-    let head = match (verdict.faults.is_empty(), &summary.finished) {
-        (false, _) => {
-            answer(Tone::Bad, "The audit log is not sound: something in it was changed or is missing.")
-        }
+    let refuted = matches!(checked, Some(Ok(found)) if found.logs.iter().any(|log| !log.sound));
+    let head = match (verdict.faults.is_empty() && !refuted, &summary.finished) {
+        (false, _) => answer(Tone::Bad, "The audit log is not sound; below is what is wrong."),
         (true, Some(_)) => answer(Tone::Good, "The audit log is sound and ends with the end of the run."),
         (true, None) => answer(Tone::Good, "The audit log is sound so far; the run has not ended."),
     };

@@ -64,7 +64,15 @@ fn rows(caption: &str, table: &Table) -> Markup {
         div.scroll.panel tabindex="0" role="region" aria-label=(caption) {
             table {
                 caption { (caption) }
-                thead { tr { @for column in &table.columns { th scope="col" { (column) } } } }
+                thead {
+                    tr {
+                        @for (at, column) in table.columns.iter().enumerate() {
+                            @let numbers = at > 0 && !table.rows.is_empty()
+                                && table.rows.iter().all(|row| row.get(at).is_some_and(|cell| is_number(cell)));
+                            th.number[numbers] scope="col" { (column) }
+                        }
+                    }
+                }
                 tbody {
                     @for row in &table.rows {
                         tr {

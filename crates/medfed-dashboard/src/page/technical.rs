@@ -66,7 +66,9 @@ pub(crate) async fn page(
             }
             div.columns { (course(&run, log_axes)) }
         }
-        (section::section("performance", &record.section(Part::Performance)))
+        section #evaluation data-load={ "/technical/evaluation?run=" (run.run.id) } aria-label="Evaluation" {
+            p { a href={ "/technical/evaluation?run=" (run.run.id) } { "Evaluation on the test set and at the hospitals" } }
+        }
         (section::section("security", &record.section(Part::Security)))
         @if is_latest {
             section.panel #log data-live aria-label="Log" {
@@ -77,6 +79,21 @@ pub(crate) async fn page(
         }
     };
     Ok(layout::page(&app, "/technical", "Technical", Some(&run), &content))
+}
+
+/// `/technical/evaluation`: the test set and the hospitals' images. The technical page loads it afterwards,
+/// so that neither grows large.
+pub(crate) async fn evaluation(
+    State(app): State<App>,
+    Query(selection): Query<Selection>,
+) -> Result<Markup, Response> {
+    let Some(run) = selection.find(&app).await? else { return Err(error::unknown_run(&app)) };
+    let record = report::record(&app, &run.run.id).await.map_err(|failure| error::broken(&app, &failure))?;
+    let content = html! {
+        p.no-print { a href={ "/technical?run=" (run.run.id) } { "Back to the course of the run" } }
+        div #loaded data-live { (section::section("performance", &record.section(Part::Performance))) }
+    };
+    Ok(layout::page(&app, "/technical", "Evaluation", Some(&run), &content))
 }
 
 /// `/technical/rounds`: every round in a row, and the configuration.
