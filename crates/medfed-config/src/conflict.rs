@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::error::Conflict;
-use crate::section::{Dataset, ModelName, Sections};
+use crate::section::{Data, Dataset, ModelName, Sections};
 use crate::tree::Tree;
 
 /// Hospitals whose updates can be masked for one another.
@@ -130,11 +130,16 @@ pub(crate) fn conflicts(sections: &Sections) -> Vec<(String, Conflict)> {
     if data.nodes.len() > hospitals as usize {
         report("data.nodes", Conflict::TooManyNodes { hospitals, found: data.nodes.len() });
     }
+    same_names(data, &mut report);
+    found
+}
+
+/// Hospitals that cannot be told apart.
+fn same_names(data: &Data, report: &mut impl FnMut(&str, Conflict)) {
     let mut names = HashSet::new();
     for (index, node) in data.nodes.iter().enumerate() {
         if !names.insert(&node.name) {
             report(&format!("data.nodes.{index}.name"), Conflict::SameName { name: node.name.to_string() });
         }
     }
-    found
 }

@@ -164,6 +164,7 @@ pub struct Coordinator {
 }
 
 /// What comes next.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is taken apart at once")]
 #[derive(Debug)]
 pub enum Selection {
     /// A round.

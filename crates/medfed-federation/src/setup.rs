@@ -92,10 +92,11 @@ impl Setup {
             ema_decay: config.training.ema_decay,
             seed,
             aggregator: protection::aggregator(&config.robust_aggregation)?,
-            detector: match config.secure_aggregation.masks() {
-                // There is no single update to search.
-                true => None,
-                false => protection::detector(&config.robust_aggregation)?,
+            // Under masks there is no single update to search.
+            detector: if config.secure_aggregation.masks() {
+                None
+            } else {
+                protection::detector(&config.robust_aggregation)?
             },
             evaluation: evaluation::plan(config, grouping.as_ref(), dataset.classes().len()),
             on_detection: protection::on_detection(&config.robust_aggregation),

@@ -292,6 +292,7 @@ fn measure<S: LedgerStorage>(
     Ok(FinalEvaluation { hospitals: hospitals.collect(), test: details, fairness })
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is taken apart at once")]
 enum Trained {
     Round(Training),
     Interrupted(Coordinator),

@@ -65,7 +65,7 @@ fn unfit(order: &Order, update: &RawUpdate) -> Option<String> {
         return Some(format!("the update has {} values of {}", update.delta.len(), order.parameters));
     }
     let range = order.range.get();
-    let beyond = update.delta.iter().find(|value| !(f64::from(value.abs()) <= range));
+    let beyond = update.delta.iter().find(|value| value.is_nan() || f64::from(value.abs()) > range);
     beyond.map(|value| {
         format!(
             "the update has the value {value:e}, beyond ±{range}; secure_aggregation.clip_range sets the range"

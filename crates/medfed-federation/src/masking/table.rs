@@ -110,12 +110,13 @@ impl<'a> Table<'a> {
         let (mut collecting, consents) = collecting.close()?;
         let consents = passed_on!(self, context, agreed, consents);
 
-        let mut done = States::new();
         for (index, state) in agreed {
             let result = state
                 .unmask(&consents)
                 .and_then(|message| collecting.receive(sent!(self, context, message)?));
-            self.keep(context, Some(index), result, &mut done);
+            if let Err(error) = result {
+                self.lose(context, index, &error);
+            }
         }
         collecting.close()
     }
@@ -172,12 +173,15 @@ impl<'a> Table<'a> {
             Ok(state) => {
                 states.insert(index, state);
             }
-            Err(error) => {
-                let hospital = context.site(index).cloned();
-                let reason = error.to_string();
-                self.lost.extend(hospital.map(|hospital| Exclusion { hospital, reason }));
-            }
+            Err(error) => self.lose(context, index, &error),
         }
+    }
+
+    /// Notes that a hospital dropped out.
+    fn lose(&mut self, context: &SessionContext, index: SiteIndex, error: &SecaggError) {
+        let hospital = context.site(index).cloned();
+        let reason = error.to_string();
+        self.lost.extend(hospital.map(|hospital| Exclusion { hospital, reason }));
     }
 
     fn sent(&mut self, context: &SessionContext, sender: SiteIndex, bytes: usize) {

@@ -45,15 +45,12 @@ impl RunsCommand {
             return end(&self.results, id, self.json);
         }
         let reader = Store::read_only(&self.results).map_err(store_failure)?;
-        let text = match &self.action {
-            Some(Action::Show { id }) => show(&reader, id, self.json)?,
-            _ => {
-                let runs = reader.runs().map_err(store_failure)?;
-                let rows = runs.iter().map(|run| Row::of(&reader, run)).collect::<Result<Vec<_>, _>>()?;
-                if self.json { pretty(&rows.iter().map(Row::json).collect()) } else { list(&rows) }
-            }
-        };
-        print(&text)
+        if let Some(Action::Show { id }) = &self.action {
+            return print(&show(&reader, id, self.json)?);
+        }
+        let runs = reader.runs().map_err(store_failure)?;
+        let rows = runs.iter().map(|run| Row::of(&reader, run)).collect::<Result<Vec<_>, _>>()?;
+        print(&if self.json { pretty(&rows.iter().map(Row::json).collect()) } else { list(&rows) })
     }
 }
 
