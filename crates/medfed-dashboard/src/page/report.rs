@@ -152,6 +152,7 @@ fn take_along(run: &RunView) -> Markup {
             a.button href={ "/runs/" (id) "/report.html" } { "Report as HTML" } " "
             a.button href={ "/runs/" (id) "/model-card.md" } { "Model card" }
         }
+        p.note { "Gain over training alone: not measured. A run trains the common model only." }
     }
 }
 

@@ -17,7 +17,7 @@ pub(crate) async fn page(State(app): State<App>) -> Markup {
                 form method="get" action="/technical" {
                     div.scroll.panel {
                         table {
-                            caption { (view.runs.len()) " runs, newest first" }
+                            caption { (view.runs.len()) @if view.runs.len() == 1 { " run" } @else { " runs, newest first" } }
                             thead {
                                 tr {
                                     th scope="col" { "Run" } th scope="col" { "Name" } th scope="col" { "Started" }
