@@ -102,8 +102,9 @@ fn paid(reader: &Reader, run: &Run) -> Result<Spending, ReportError> {
     let accountant = privacy.text("accountant").and_then(|name| name.parse::<Accountant>().ok());
     let Some((delta, accountant)) = delta.zip(accountant) else { return Ok((paid, projected)) };
     let planned = config.count("federated.num_rounds").unwrap_or(0);
-    let ended = !matches!(run.status, RunStatus::Running | RunStatus::Interrupted);
-    let left = if ended { 0 } else { planned.saturating_sub(u64::from(run.rounds)) };
+    let goes_on = matches!(run.status, RunStatus::Running | RunStatus::Interrupted);
+    let reports = reader.rounds(&run.id)?;
+    let done = reports.len() as u64;
     // Hospitals often pay for the same.
     let mut known: Vec<(History, f64)> = Vec::new();
     let mut epsilon = |history: &History| match known.iter().find(|(of, _)| of == history) {
@@ -117,10 +118,12 @@ fn paid(reader: &Reader, run: &Run) -> Result<Spending, ReportError> {
         let failed = |source| ReportError::Ledger { hospital: site.clone(), source: Box::new(source) };
         let history = medfed_dp::replay(&run.id, &site, &records).map_err(failed)?;
         paid.insert(site.clone(), epsilon(&history).map_err(failed)?);
-        if let Some(last) = history.phases().last().filter(|_| left > 0) {
-            // A ledger has an entry for each round that was paid for.
-            let each = history.steps().div_ceil(records.len().max(1) as u64);
-            let to_come = Phase { steps: each.saturating_mul(left), ..*last };
+        if let Some(last) = history.phases().last().filter(|_| goes_on) {
+            let sites = reports.iter().flat_map(|round| Fields(&round.report).items("hospitals"));
+            let own = sites.filter(|report| report.text("hospital") == Some(site.as_str()));
+            let reported = own.filter_map(|report| report.count("steps")).fold(0, u64::saturating_add);
+            let steps = steps_to_come(planned, done, history.steps(), reported);
+            let to_come = Phase { steps, ..*last };
             // More steps than the accountant takes have no number.
             if let Ok(at_end) = epsilon(&history.with(to_come)) {
                 projected.insert(site.clone(), at_end);
@@ -128,4 +131,27 @@ fn paid(reader: &Reader, run: &Run) -> Result<Spending, ReportError> {
         }
     }
     Ok((paid, projected))
+}
+
+/// Steps of the coming rounds, if they are like the mean of those before. A hospital pays before it trains:
+/// paid steps that no report has yet belong to the round in progress, which is not to come any more.
+fn steps_to_come(planned: u64, done: u64, paid: u64, reported: u64) -> u64 {
+    let begun = done.saturating_add(u64::from(paid > reported));
+    let each = paid.div_ceil(begun.max(1));
+    each.saturating_mul(planned.saturating_sub(begun))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_round_in_progress_is_paid_for_once() {
+        assert_eq!(steps_to_come(5, 2, 80, 80), 120);
+        assert_eq!(steps_to_come(5, 2, 120, 80), 80);
+        assert_eq!(steps_to_come(5, 0, 40, 0), 160);
+        assert_eq!(steps_to_come(5, 5, 200, 200), 0);
+        // Drawn for every other round so far.
+        assert_eq!(steps_to_come(8, 4, 80, 80), 80);
+    }
 }
