@@ -106,23 +106,28 @@ impl Config {
     /// SHA-256, in hexadecimal digits, of everything that bears on the result: all but `output`,
     /// `dashboard`, and the run's name and description. Equal configurations train equal models.
     pub fn hash(&self) -> String {
-        let mut value = self.to_json();
-        if let Some(sections) = value.as_object_mut() {
-            sections.remove("output");
-            sections.remove("dashboard");
-            if let Some(experiment) = sections.get_mut("experiment").and_then(Value::as_object_mut) {
-                experiment.remove("name");
-                experiment.remove("description");
-            }
-        }
-        value.sort_all_objects();
-        let digest = Sha256::digest(value.to_string());
-        digest.iter().fold(String::with_capacity(64), |mut digits, byte| {
-            // Writing to a string cannot fail.
-            let _ = write!(digits, "{byte:02x}");
-            digits
-        })
+        hash_of(self.to_json())
     }
+}
+
+/// [`Config::hash`] of a configuration that was stored as [`Config::to_json`] gave it. Keys that were added to
+/// the schema since then do not change it.
+pub fn hash_of(mut config: Value) -> String {
+    if let Some(sections) = config.as_object_mut() {
+        sections.remove("output");
+        sections.remove("dashboard");
+        if let Some(experiment) = sections.get_mut("experiment").and_then(Value::as_object_mut) {
+            experiment.remove("name");
+            experiment.remove("description");
+        }
+    }
+    config.sort_all_objects();
+    let digest = Sha256::digest(config.to_string());
+    digest.iter().fold(String::with_capacity(64), |mut digits, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(digits, "{byte:02x}");
+        digits
+    })
 }
 
 fn read(text: &str, overrides: &[Override]) -> Result<Config, Vec<Problem>> {

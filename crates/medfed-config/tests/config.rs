@@ -117,6 +117,19 @@ fn effective_configurations_read_back() {
 }
 
 #[test]
+fn a_stored_configuration_keeps_its_hash_when_the_schema_grows() {
+    let config = read_with("{}", &["privacy.delta=1e-6", "training.learning_rate=0.30"]).unwrap();
+    let stored = config.to_json().to_string();
+    let mut older: serde_json::Value = serde_json::from_str(&stored).unwrap();
+    assert_eq!(medfed_config::hash_of(older.clone()), config.hash());
+    // As a version without this key would have stored it: read anew it has the key, and another hash.
+    older["training"].as_object_mut().unwrap().remove("ema_decay").unwrap();
+    let of_older = medfed_config::hash_of(older.clone());
+    assert_eq!(of_older, medfed_config::hash_of(serde_json::from_str(&older.to_string()).unwrap()));
+    assert_ne!(of_older, config.hash());
+}
+
+#[test]
 fn the_hash_covers_what_bears_on_the_result() {
     let hash = |set: &[&str]| read_with("{}", set).unwrap().hash();
     assert_eq!(hash(&[]).len(), 64);
