@@ -50,7 +50,9 @@ fn a_run_is_audited_at_its_end_and_again_from_its_model() {
     let at = |name: &str| directory.path().join(name);
     let (code, out, err) = medfed(directory.path(), &RUN);
     assert_eq!(code, Some(0), "{err}");
-    serde_json::from_str::<Value>(&out).expect("stdout is one JSON object");
+    let results: Value = serde_json::from_str(&out).expect("stdout is one JSON object");
+    let said = results["summary"]["privacy_statement"].as_str().expect("every run says what protects");
+    assert!(said.contains("trained with canaries"), "{said}");
     assert!(err.contains("the model will contain canaries: 20 examples"), "{err}");
     let first = json(&at("out/mia_privacy_audit.json"));
     assert_eq!(first["measured_privacy"]["canaries"], 20);

@@ -130,6 +130,9 @@ fn privacy_statement(prepared: &Prepared, epsilon: Option<f64>) -> String {
     if privacy.unit == PrivacyUnit::Image {
         text += " A patient with k images has up to about k times this epsilon.";
     }
+    if prepared.config.privacy_audit.canaries > 0 {
+        text += " The model was trained with canaries that measure its privacy: do not release it.";
+    }
     if prepared.config.simulation.attack != SimulatedAttack::None {
         text += " Nothing is promised to the patients of the hospitals that attacked in this simulation.";
     }
