@@ -12,6 +12,7 @@ mod private_file;
 mod sessions;
 pub(crate) mod tls;
 mod users;
+pub(crate) mod visitor;
 
 pub use private_file::PrivateFileError;
 pub use tls::{Identity, TlsError};

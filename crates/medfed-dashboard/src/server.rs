@@ -8,6 +8,7 @@ use crate::error::DashboardError;
 use crate::page;
 use crate::security::access::Access;
 use crate::security::origin::Names;
+use crate::security::visitor::Visitor;
 use crate::security::{self, Identity, Users};
 use axum::Router;
 use axum::http::StatusCode;
@@ -68,7 +69,7 @@ pub async fn serve(
     let listener = tokio::net::TcpListener::bind(listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let app = App::new(Trainer { program, config, results }, access.is_some());
-    let watcher = watch(app.clone());
+    let watcher = watch(app.clone(), access.clone());
     let names = Names { port: address.port(), loopback, others: reach.host_names };
     let router = router(app.clone(), names, access);
     ready(address);
@@ -95,11 +96,12 @@ fn access(path: PathBuf, tls: bool) -> Result<Arc<Access>, DashboardError> {
 fn router(app: App, names: Names, access: Option<Arc<Access>>) -> Router {
     let (api, description) = api::router();
     let mut router = Router::new().merge(api).merge(page::router(&description)).fallback(page::not_found);
-    if let Some(access) = access {
-        router = router
+    router = match access {
+        Some(access) => router
             .merge(security::login::router(access.clone()))
-            .layer(axum::middleware::from_fn_with_state(access, security::access::guard));
-    }
+            .layer(axum::middleware::from_fn_with_state(access, security::access::guard)),
+        None => router.layer(axum::Extension(Visitor::anybody())),
+    };
     // Streams of events begin at once: the limit in time is for the beginning of an answer.
     router
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER))
@@ -111,13 +113,19 @@ fn router(app: App, names: Names, access: Option<Arc<Access>>) -> Router {
         .with_state(app)
 }
 
-/// Looks at the results folder again and again, off the threads that answer requests.
-fn watch(app: App) -> tokio::task::JoinHandle<()> {
+/// Looks at the results folder and at the users again and again, off the threads that answer requests.
+fn watch(app: App, access: Option<Arc<Access>>) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         let mut last = app.training();
         loop {
-            let looking = app.clone();
-            if tokio::task::spawn_blocking(move || looking.source.look(&looking.hub)).await.is_err() {
+            let (looking, access) = (app.clone(), access.clone());
+            let look = move || {
+                looking.source.look(&looking.hub);
+                if let Some(access) = access {
+                    access.look();
+                }
+            };
+            if tokio::task::spawn_blocking(look).await.is_err() {
                 tracing::error!("the results folder could not be looked at");
             }
             let state = app.training();

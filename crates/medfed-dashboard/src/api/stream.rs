@@ -3,6 +3,7 @@
 use super::failure::Failure;
 use crate::app::App;
 use crate::events::{Event, resync};
+use crate::security::visitor::Visitor;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{self, KeepAlive, Sse};
@@ -11,8 +12,8 @@ use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_stream::Stream;
 
-/// Server-sent events: `state`, `progress`, `round`, `notice`, `resync`. A browser that comes back with
-/// `Last-Event-ID` gets what it has missed.
+/// Server-sent events: `state`, `progress`, `round`, `notice`, `resync`, `end`. A browser that comes back
+/// with `Last-Event-ID` gets what it has missed. With the session ends the stream; its last event is `end`.
 #[utoipa::path(get, path = "/api/events", tag = "data",
     params(("Last-Event-ID" = Option<String>, Header, description = "The last event that was received")),
     responses(
@@ -20,6 +21,7 @@ use tokio_stream::Stream;
         (status = 503, description = "Too many streams are open", body = Failure)))]
 pub(crate) async fn events(
     State(app): State<App>,
+    visitor: Visitor,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Failure> {
     let permit = std::sync::Arc::clone(&app.streams).try_acquire_owned().map_err(|_| {
@@ -32,23 +34,31 @@ pub(crate) async fn events(
     let (sender, stream) = tokio::sync::mpsc::channel::<Result<sse::Event, Infallible>>(16);
     tokio::spawn(async move {
         let _permit = permit;
-        for event in missed {
-            if sender.send(Ok(frame(&event))).await.is_err() {
-                return;
+        let passing_on = async {
+            for event in missed {
+                if sender.send(Ok(frame(&event))).await.is_err() {
+                    return;
+                }
             }
-        }
-        loop {
-            let event = tokio::select! {
-                event = receiver.recv() => match event {
+            loop {
+                let event = match receiver.recv().await {
                     Ok(event) => event,
                     Err(RecvError::Lagged(_)) => resync(0),
                     Err(RecvError::Closed) => return,
-                },
-                _ = ending.wait_for(|ending| *ending) => return,
-                () = sender.closed() => return,
-            };
-            if sender.send(Ok(frame(&event))).await.is_err() {
-                return;
+                };
+                if sender.send(Ok(frame(&event))).await.is_err() {
+                    return;
+                }
+            }
+        };
+        // A client that does not read holds up the sending, and none of the ends.
+        tokio::select! {
+            () = passing_on => {}
+            _ = ending.wait_for(|ending| *ending) => {}
+            () = sender.closed() => {}
+            () = visitor.left() => {
+                // Where there is no room for it, the end itself has to do.
+                let _ = sender.try_send(Ok(sse::Event::default().event("end").data("{}")));
             }
         }
     });

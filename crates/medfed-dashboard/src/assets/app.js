@@ -82,6 +82,8 @@ function soon(delay = 150) {
 function listen() {
   const events = new EventSource("/api/events");
   for (const kind of ["state", "round", "notice", "resync"]) events.addEventListener(kind, () => soon());
+  // The session has ended: the page asks to log in.
+  events.addEventListener("end", () => location.reload());
   events.addEventListener("round", (event) => {
     const { round } = JSON.parse(event.data);
     say(`Round ${round.round_num} is done`);

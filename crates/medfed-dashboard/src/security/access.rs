@@ -5,8 +5,9 @@
 //! again for each request: whoever is removed from it, or gets another password, is out at once.
 
 use super::attempts::Attempts;
-use super::sessions::{Login, Sessions};
+use super::sessions::{Login, SessionKey, Sessions};
 use super::users::{self, Role, UserName, Users};
+use super::visitor::Visitor;
 use crate::api::failure::Failure;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -16,9 +17,9 @@ use base64::Engine as _;
 use rand::TryRng as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 /// Passwords that are hashed at once: each takes 19 MiB and a core.
 const HASHED_AT_ONCE: usize = 2;
@@ -38,6 +39,10 @@ pub(crate) struct Access {
     pepper: [u8; 32],
     /// Whether cookies only travel over TLS.
     tls: bool,
+    /// The users as of the last look; nothing while their file cannot be read.
+    last: Mutex<Option<Users>>,
+    /// Told when the users have changed.
+    changed: watch::Sender<()>,
 }
 
 /// Why a password was not taken.
@@ -54,6 +59,7 @@ pub(super) enum Denied {
 pub(super) struct Known {
     pub(super) name: UserName,
     pub(super) role: Role,
+    key: SessionKey,
 }
 
 impl Access {
@@ -70,14 +76,43 @@ impl Access {
             hashing: Semaphore::new(HASHED_AT_ONCE),
             pepper,
             tls,
+            last: Mutex::default(),
+            changed: watch::Sender::new(()),
         })
+    }
+
+    /// Looks whether the users have changed, and lets open streams know. Called again and again.
+    pub(crate) fn look(&self) {
+        let now = Users::read(&self.users).ok();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last != now {
+            *last = now;
+            self.changed.send_replace(());
+        }
+    }
+
+    /// Resolves when a session has ended, for whatever reason.
+    pub(super) async fn ended(&self, key: &SessionKey) {
+        let (mut closed, mut changed) = (self.sessions.ended(), self.changed.subscribe());
+        loop {
+            let Some((login, end)) = self.sessions.lasts(key, now()) else { return };
+            if self.known(login).is_none() {
+                return;
+            }
+            // The senders live as long as `self`: an error cannot come, and would only ask once more.
+            tokio::select! {
+                () = tokio::time::sleep_until(end.into()) => {}
+                _ = closed.changed() => {}
+                _ = changed.changed() => {}
+            }
+        }
     }
 
     /// Checks a password.
     async fn check(&self, name: &str, password: String, peer: IpAddr) -> Result<Login, Denied> {
         // What cannot be a name is nobody's: there is nothing to guess.
         let name = UserName::try_from(name.to_owned()).map_err(|_| Denied::Wrong)?;
-        self.attempts.begin(&name, peer, Instant::now()).map_err(Denied::Wait)?;
+        self.attempts.begin(&name, peer, now()).map_err(Denied::Wait)?;
         // The semaphore is never closed.
         let _permit = self.hashing.acquire().await.map_err(|_| Denied::Wrong)?;
         let hash = self.read_users().hash_of(&name);
@@ -99,7 +134,7 @@ impl Access {
     pub(super) async fn log_in(&self, name: &str, password: String, peer: IpAddr) -> Result<String, Denied> {
         let login = self.check(name, password, peer).await?;
         tracing::info!(user = login.name.as_str(), %peer, "logged in");
-        let token = self.sessions.open(login, Instant::now()).ok_or(Denied::Wrong)?;
+        let token = self.sessions.open(login, now()).ok_or(Denied::Wrong)?;
         Ok(self.cookie(&token, 12 * 60 * 60))
     }
 
@@ -114,7 +149,14 @@ impl Access {
     /// Who the session's cookie belongs to.
     pub(super) fn session(&self, headers: &HeaderMap) -> Option<Known> {
         let token = self.token(headers)?;
-        self.known(self.sessions.find(token.as_bytes(), Instant::now())?)
+        self.presented(token.as_bytes())
+    }
+
+    /// Who presented this secret before, if that user still is what it was then.
+    fn presented(&self, secret: &[u8]) -> Option<Known> {
+        let login = self.sessions.find(secret, now())?;
+        let key = SessionKey::of(secret);
+        self.known(login).map(|(name, role)| Known { name, role, key })
     }
 
     /// Who sends name and password along. A password that was right is remembered like a session: hashing
@@ -127,8 +169,7 @@ impl Access {
         }
         let sent = base64::engine::general_purpose::STANDARD.decode(sent.trim()).ok()?;
         let secret = [b"basic:", self.pepper.as_slice(), &sent].concat();
-        let found = self.sessions.find(&secret, Instant::now()).and_then(|login| self.known(login));
-        if let Some(known) = found {
+        if let Some(known) = self.presented(&secret) {
             return Some(Ok(known));
         }
         let sent = String::from_utf8(sent).ok()?;
@@ -137,13 +178,13 @@ impl Access {
             Ok(login) => login,
             Err(denied) => return Some(Err(denied)),
         };
-        self.sessions.insert(&secret, login.clone(), Instant::now());
-        Some(self.known(login).ok_or(Denied::Wrong))
+        self.sessions.insert(&secret, login, now());
+        Some(self.presented(&secret).ok_or(Denied::Wrong))
     }
 
-    fn known(&self, login: Login) -> Option<Known> {
+    fn known(&self, login: Login) -> Option<(UserName, Role)> {
         let role = self.read_users().role(&login.name, &login.password_hash)?;
-        Some(Known { name: login.name, role })
+        Some((login.name, role))
     }
 
     /// The users as of now. A file that cannot be read lets nobody in.
@@ -182,8 +223,13 @@ pub(super) fn peer(request: &axum::http::Extensions) -> IpAddr {
     request.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0)
 }
 
+/// The time, as tokio keeps it: a test can let it pass.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 /// Lets through who may; sends browsers to the login page and tells programs.
-pub(crate) async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
+pub(crate) async fn guard(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
     // What the login page needs, logging out, and whether the server lives.
     if ["/login", "/logout", "/healthz"].contains(&path) || path.starts_with("/assets/") {
@@ -198,10 +244,16 @@ pub(crate) async fn guard(State(access): State<Arc<Access>>, request: Request, n
             None => return unknown(&request, "log in first"),
         },
     };
-    if !request.method().is_safe() && known.role != Role::Operator {
-        let message = format!("{} may read; this needs an operator", known.name.as_str());
-        return Failure::new(StatusCode::FORBIDDEN, message).into_response();
+    let name = known.name;
+    let visitor = Visitor::user(known.role, access, known.key);
+    if !request.method().is_safe() {
+        if !visitor.may_operate() {
+            let message = format!("{} may read; this needs an operator", name.as_str());
+            return Failure::new(StatusCode::FORBIDDEN, message).into_response();
+        }
+        tracing::info!(user = name.as_str(), "{} {}", request.method(), request.uri().path());
     }
+    request.extensions_mut().insert(visitor);
     next.run(request).await
 }
 
@@ -243,4 +295,78 @@ fn encoded(path: &str) -> String {
         }
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWORD: &str = "correct horse battery";
+
+    /// Access for one user, and that user's session.
+    fn logged_in(folder: &std::path::Path) -> (Arc<Access>, Users, String) {
+        let (path, name) = (folder.join("users.json"), UserName::try_from("ada".to_owned()).unwrap());
+        let mut users = Users::default();
+        users.add(name.clone(), Role::Viewer, PASSWORD).unwrap();
+        users.write(&path).unwrap();
+        let login = Login { password_hash: users.hash_of(&name).unwrap(), name };
+        let access = Access::new(path, false).unwrap();
+        access.look();
+        let token = access.sessions.open(login, now()).unwrap();
+        (Arc::new(access), users, token)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_ends_an_hour_after_its_last_use_and_twelve_after_its_beginning() {
+        let folder = tempfile::tempdir().unwrap();
+        let (access, _, token) = logged_in(folder.path());
+        let (began, key) = (now(), SessionKey::of(token.as_bytes()));
+        let ended = {
+            let (access, key) = (access.clone(), key.clone());
+            tokio::spawn(async move { access.ended(&key).await })
+        };
+        tokio::time::sleep(Duration::from_mins(30)).await;
+        assert!(access.presented(token.as_bytes()).is_some());
+        ended.await.unwrap();
+        assert_eq!((now() - began).as_secs() / 60, 90, "half an hour after it was used it had another hour");
+        assert!(access.presented(token.as_bytes()).is_none());
+
+        let folder = tempfile::tempdir().unwrap();
+        let (access, _, token) = logged_in(folder.path());
+        let (began, key) = (now(), SessionKey::of(token.as_bytes()));
+        let used = async {
+            loop {
+                tokio::time::sleep(Duration::from_mins(30)).await;
+                access.presented(token.as_bytes());
+            }
+        };
+        tokio::select! {
+            () = access.ended(&key) => {}
+            () = used => {}
+        }
+        assert_eq!((now() - began).as_secs() / 60, 12 * 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_ends_when_the_user_changes_but_not_when_others_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let (access, mut users, token) = logged_in(folder.path());
+        let (began, key) = (now(), SessionKey::of(token.as_bytes()));
+        let ended = {
+            let access = access.clone();
+            tokio::spawn(async move { access.ended(&key).await })
+        };
+        let eve = UserName::try_from("eve".to_owned()).unwrap();
+        users.add(eve, Role::Viewer, PASSWORD).unwrap();
+        users.write(&access.users).unwrap();
+        access.look();
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        assert!(!ended.is_finished());
+        let ada = UserName::try_from("ada".to_owned()).unwrap();
+        users.add(ada, Role::Operator, PASSWORD).unwrap();
+        users.write(&access.users).unwrap();
+        access.look();
+        ended.await.unwrap();
+        assert_eq!((now() - began).as_secs(), 60);
+    }
 }

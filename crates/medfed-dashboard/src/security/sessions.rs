@@ -5,8 +5,9 @@ use super::users::UserName;
 use rand::TryRng as _;
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 /// Time without a request after which a session ends.
 const IDLE: Duration = Duration::from_hours(1);
@@ -17,7 +18,15 @@ const MOST: usize = 1000;
 
 /// The sessions by the hash of their token.
 #[derive(Debug, Default)]
-pub(super) struct Sessions(Mutex<HashMap<[u8; 32], Session>>);
+pub(super) struct Sessions {
+    open: Mutex<HashMap<SessionKey, Session>>,
+    /// Told whenever a session ends before its time.
+    ended: watch::Sender<()>,
+}
+
+/// Which session: the hash of its token, which opens nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct SessionKey([u8; 32]);
 
 /// A session.
 #[derive(Clone)]
@@ -52,37 +61,58 @@ impl Sessions {
 
     /// Remembers who presented a secret.
     pub(super) fn insert(&self, secret: &[u8], login: Login, now: Instant) {
-        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.retain(|_, session| session.lasts(now));
+        let mut sessions = self.lock();
+        sessions.retain(|_, session| session.end() > now);
         if sessions.len() >= MOST {
-            let oldest = sessions.iter().min_by_key(|(_, session)| session.used).map(|(key, _)| *key);
+            let oldest = sessions.iter().min_by_key(|(_, session)| session.used).map(|(key, _)| key.clone());
             oldest.and_then(|key| sessions.remove(&key));
+            self.ended.send_replace(());
         }
-        sessions.insert(key(secret), Session { login, began: now, used: now });
+        sessions.insert(SessionKey::of(secret), Session { login, began: now, used: now });
     }
 
     /// Who presented this secret before. Looking up a hash tells nothing about the secrets beside it.
     pub(super) fn find(&self, secret: &[u8], now: Instant) -> Option<Login> {
-        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let session = sessions.get_mut(&key(secret)).filter(|session| session.lasts(now))?;
+        let mut sessions = self.lock();
+        let session = sessions.get_mut(&SessionKey::of(secret)).filter(|session| session.end() > now)?;
         session.used = now;
         Some(session.login.clone())
     }
 
+    /// Whose session it is and when it ends unless it is used until then. Asking is no use of it.
+    pub(super) fn lasts(&self, key: &SessionKey, now: Instant) -> Option<(Login, Instant)> {
+        let sessions = self.lock();
+        let session = sessions.get(key).filter(|session| session.end() > now)?;
+        Some((session.login.clone(), session.end()))
+    }
+
+    /// Hears whenever a session ends before its time.
+    pub(super) fn ended(&self) -> watch::Receiver<()> {
+        self.ended.subscribe()
+    }
+
     /// Ends a session.
     pub(super) fn close(&self, secret: &[u8]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(secret));
+        self.lock().remove(&SessionKey::of(secret));
+        self.ended.send_replace(());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionKey, Session>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Session {
-    fn lasts(&self, now: Instant) -> bool {
-        now.duration_since(self.used) < IDLE && now.duration_since(self.began) < LONGEST
+    fn end(&self) -> Instant {
+        (self.used + IDLE).min(self.began + LONGEST)
     }
 }
 
-fn key(secret: &[u8]) -> [u8; 32] {
-    Sha256::digest(secret).into()
+impl SessionKey {
+    /// The key of a token.
+    pub(super) fn of(secret: &[u8]) -> Self {
+        Self(Sha256::digest(secret).into())
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -134,6 +164,6 @@ mod tests {
         let now = start + Duration::from_secs(2);
         assert!(sessions.find(tokens[0].as_bytes(), now).is_none());
         assert!(sessions.find(tokens[1].as_bytes(), now).is_some());
-        assert_eq!(sessions.0.lock().unwrap().len(), MOST);
+        assert_eq!(sessions.lock().len(), MOST);
     }
 }
