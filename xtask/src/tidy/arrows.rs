@@ -61,6 +61,7 @@ const NET: &[&str] = &[
     "medfed-aggregate",
     "medfed-eval",
     "medfed-audit",
+    "medfed-store",
     "medfed-federation",
 ];
 
