@@ -1,10 +1,12 @@
-//! SHA-256 under a domain of its own for each purpose.
+//! SHA-256 under a domain of its own for each purpose; long vectors by BLAKE3 below it.
 
 use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 
-/// Bytes hashed in one piece by [`Digest::of_words`].
-const PIECE: usize = 1 << 16;
+use crate::mask::PIECE;
+
+/// Bytes that BLAKE3 takes at a time: as many of its blocks as the widest vector registers hold.
+const STRIDE: usize = 1 << 14;
 
 /// 256 bits of SHA-256.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,24 +38,31 @@ impl Digest {
         Self(hash.finalize().into())
     }
 
-    /// The hash of a long vector: of the hashes of its pieces, which are made in parallel.
+    /// The hash of a long vector: of the hashes of its pieces of [`PIECE`] words, which are made in
+    /// parallel.
     pub(crate) fn of_words(purpose: &str, words: &[u32]) -> Self {
-        let pieces: Vec<[u8; 32]> = words
-            .par_chunks(PIECE / 4)
-            .map(|piece| {
-                let mut hash = Sha256::new();
-                let mut bytes = [0; 4096];
-                for words in piece.chunks(bytes.len() / 4) {
-                    for (out, word) in bytes.chunks_exact_mut(4).zip(words) {
-                        out.copy_from_slice(&word.to_le_bytes());
-                    }
-                    hash.update(&bytes[..4 * words.len()]);
-                }
-                hash.finalize().into()
-            })
-            .collect();
-        Self::of(purpose, &[&(words.len() as u64).to_le_bytes(), pieces.as_flattened()])
+        let pieces: Vec<_> = words.par_chunks(PIECE).map(piece_hash).collect();
+        Self::of_pieces(purpose, words.len(), &pieces)
     }
+
+    /// The hash of a vector of so many words, from those of its pieces.
+    pub(crate) fn of_pieces(purpose: &str, words: usize, pieces: &[[u8; 32]]) -> Self {
+        Self::of(purpose, &[&(words as u64).to_le_bytes(), pieces.as_flattened()])
+    }
+}
+
+/// The BLAKE3 hash of one piece of a vector.
+pub(crate) fn piece_hash(piece: &[u32]) -> [u8; 32] {
+    let mut hash = blake3::Hasher::new();
+    let mut bytes = [0; STRIDE];
+    for words in piece.chunks(STRIDE / 4) {
+        let (slots, _) = bytes.as_chunks_mut();
+        for (slot, word) in slots.iter_mut().zip(words) {
+            *slot = word.to_le_bytes();
+        }
+        hash.update(&bytes[..4 * words.len()]);
+    }
+    *hash.finalize().as_bytes()
 }
 
 #[cfg(test)]
@@ -66,6 +75,13 @@ mod tests {
         assert_ne!(of("a", &[b"bc"]), of("ab", &[b"c"]));
         assert_ne!(of("a", &[b"b", b"c"]), of("a", &[b"bc"]));
         assert_ne!(of("a", &[]), of("a", &[b""]));
+    }
+
+    #[test]
+    fn pieces_are_hashed_as_their_bytes() {
+        let words: Vec<u32> = (0..5000_u32).map(|i| i.wrapping_mul(0x0100_0193)).collect();
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        assert_eq!(piece_hash(&words), *blake3::hash(&bytes).as_bytes());
     }
 
     #[test]

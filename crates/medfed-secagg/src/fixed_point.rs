@@ -13,12 +13,7 @@
 //!
 //! Rounding is deterministic. It comes after the noise of differential privacy and is post-processing.
 
-use rayon::prelude::*;
-
 use crate::error::SecaggError;
-
-/// Values that are worked on at a time.
-const PIECE: usize = 1 << 14;
 
 /// The largest absolute value of an input: R.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -75,28 +70,28 @@ impl FixedPoint {
         survivors as f64 * 0.5 / (self.scale * weight) * (1.0 + 2f64.powi(-20))
     }
 
-    /// The integers of values times a weight of at most 1, as words modulo 2³².
-    ///
-    /// Refuses the first value that is not finite or not within the range.
-    pub(crate) fn quantise(&self, values: &[f32], weight: f64, words: &mut [u32]) -> Result<(), SecaggError> {
+    /// The integers of values times a weight of at most 1, as words modulo 2³²; the index of the first value
+    /// that is not within the range, if one is not.
+    pub(crate) fn quantise(&self, values: &[f32], weight: f64, words: &mut [u32]) -> Option<usize> {
         // Doubles in [2^52, 2^53) are the integers, so adding this rounds to the nearest one, ties to
         // even, and leaves it in the low bits; the products stay below 2^31.
         let rounding = 1.5 * 2f64.powi(52);
         let factor = weight * self.scale;
         let range = self.largest();
-        let piece = |(piece, (words, values)): (usize, (&mut [u32], &[f32]))| {
+        let mut within = true;
+        for (word, value) in words.iter_mut().zip(values) {
             // NaN is not within either.
-            let within = values.iter().fold(true, |within, value| within & (value.abs() <= range));
-            for (word, value) in words.iter_mut().zip(values) {
-                *word = (f64::from(*value) * factor + rounding).to_bits() as u32;
-            }
-            (!within).then(|| piece * PIECE + self.first_outside(values))
-        };
-        let pieces = words.par_chunks_mut(PIECE).zip(values.par_chunks(PIECE)).enumerate();
-        match pieces.filter_map(piece).min() {
-            None => Ok(()),
-            Some(index) if !values[index].is_finite() => Err(SecaggError::NotFinite { index }),
-            Some(index) => Err(SecaggError::OutOfRange { index, range: self.range }),
+            within &= value.abs() <= range;
+            *word = (f64::from(*value) * factor + rounding).to_bits() as u32;
+        }
+        (!within).then(|| values.iter().take_while(|value| value.abs() <= range).count())
+    }
+
+    /// What is wrong with the value at `index`.
+    pub(crate) fn outside(&self, values: &[f32], index: usize) -> SecaggError {
+        match values.get(index) {
+            Some(value) if value.is_finite() => SecaggError::OutOfRange { index, range: self.range },
+            _ => SecaggError::NotFinite { index },
         }
     }
 
@@ -104,11 +99,6 @@ impl FixedPoint {
     fn largest(&self) -> f32 {
         let nearest = self.range as f32;
         if f64::from(nearest) > self.range { nearest.next_down() } else { nearest }
-    }
-
-    fn first_outside(&self, values: &[f32]) -> usize {
-        let range = self.largest();
-        values.iter().take_while(|value| value.abs() <= range).count()
     }
 
     /// The real number of an integer sum.
@@ -124,7 +114,7 @@ mod tests {
 
     fn one(fixed: &FixedPoint, value: f32, weight: f64) -> i32 {
         let mut words = [0];
-        fixed.quantise(&[value], weight, &mut words).unwrap();
+        assert_eq!(fixed.quantise(&[value], weight, &mut words), None);
         words[0].cast_signed()
     }
 
@@ -162,18 +152,14 @@ mod tests {
     #[test]
     fn what_is_outside_is_named() {
         let fixed = FixedPoint::equal(ClipRange::new(1.0).unwrap(), 3);
-        let check = |values: &[f32]| fixed.quantise(values, 1.0, &mut vec![0; values.len()]);
-        assert_eq!(check(&[0.0, 1.0, -1.0]), Ok(()));
-        assert_eq!(check(&[0.0, f32::NAN]), Err(SecaggError::NotFinite { index: 1 }));
-        assert_eq!(check(&[f32::INFINITY]), Err(SecaggError::NotFinite { index: 0 }));
+        let check = |values: &[f32]| {
+            fixed.quantise(values, 1.0, &mut vec![0; values.len()]).map(|at| fixed.outside(values, at))
+        };
+        assert_eq!(check(&[0.0, 1.0, -1.0]), None);
+        assert_eq!(check(&[0.0, f32::NAN, 2.0]), Some(SecaggError::NotFinite { index: 1 }));
+        assert_eq!(check(&[f32::INFINITY]), Some(SecaggError::NotFinite { index: 0 }));
         let above = 1.000_000_1;
-        assert_eq!(check(&[0.5, -above]), Err(SecaggError::OutOfRange { index: 1, range: 1.0 }));
-        // The first of several, whichever thread sees it.
-        let mut values = vec![0.0; 5 * PIECE];
-        for at in [3 * PIECE + 7, 3 * PIECE + 9, 4 * PIECE] {
-            values[at] = 2.0;
-        }
-        assert_eq!(check(&values), Err(SecaggError::OutOfRange { index: 3 * PIECE + 7, range: 1.0 }));
+        assert_eq!(check(&[0.5, -above]), Some(SecaggError::OutOfRange { index: 1, range: 1.0 }));
         for broken in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             assert!(ClipRange::new(broken).is_err());
         }

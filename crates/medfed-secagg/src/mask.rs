@@ -19,7 +19,7 @@ use zeroize::Zeroize;
 use crate::agreement::DerivedKey;
 
 /// Words that are worked on at a time.
-const PIECE: usize = 1 << 14;
+pub(crate) const PIECE: usize = 1 << 14;
 /// Words in a cipher block.
 const BLOCK: usize = 4;
 /// Blocks in the buffer.
@@ -44,12 +44,23 @@ impl Sign {
 
 /// Adds or takes away the masks of all keys.
 pub(crate) fn fold(values: &mut [u32], masks: &[(DerivedKey, Sign)]) {
-    let ciphers: Vec<(Aes256, Sign)> =
-        masks.iter().map(|(key, sign)| (Aes256::new(key.expose().into()), *sign)).collect();
-    values.par_chunks_mut(PIECE).enumerate().for_each(|(piece, values)| {
+    let masks = Masks::new(masks);
+    values.par_chunks_mut(PIECE).enumerate().for_each(|(piece, values)| masks.fold(piece, values));
+}
+
+/// Masks that are ready to be added to one piece of a vector after the other.
+pub(crate) struct Masks(Vec<(Aes256, Sign)>);
+
+impl Masks {
+    pub(crate) fn new(masks: &[(DerivedKey, Sign)]) -> Self {
+        Self(masks.iter().map(|(key, sign)| (Aes256::new(key.expose().into()), *sign)).collect())
+    }
+
+    /// Adds or takes away all masks of the given piece of [`PIECE`] words; the last may be shorter.
+    pub(crate) fn fold(&self, piece: usize, values: &mut [u32]) {
         let first = (piece * (PIECE / BLOCK)) as u128;
         let mut buffer: [Block<Aes256>; BUFFER] = [Array::default(); BUFFER];
-        for (cipher, sign) in &ciphers {
+        for (cipher, sign) in &self.0 {
             let mut stream = stream(cipher, first);
             for words in values.chunks_mut(BUFFER * BLOCK) {
                 let blocks = &mut buffer[..words.len().div_ceil(BLOCK)];
@@ -63,7 +74,7 @@ pub(crate) fn fold(values: &mut [u32], masks: &[(DerivedKey, Sign)]) {
         for block in &mut buffer {
             block.as_mut_slice().zeroize();
         }
-    });
+    }
 }
 
 /// The words of one key's stream, from any block on.

@@ -76,7 +76,20 @@ impl<B: Body> Signed<B> {
         sender: SiteIndex,
         body: B,
     ) -> Self {
-        let signature = identity.sign(&covered::<B>(context, transcript, sender, body.digest()));
+        let digest = body.digest();
+        Self::with_digest(context, transcript, identity, sender, body, digest)
+    }
+
+    /// Of a body whose hash is known already.
+    pub(crate) fn with_digest(
+        context: &SessionContext,
+        transcript: Digest,
+        identity: &Identity,
+        sender: SiteIndex,
+        body: B,
+        digest: Digest,
+    ) -> Self {
+        let signature = identity.sign(&covered::<B>(context, transcript, sender, digest));
         Self { sender, context: context.digest(), body, signature }
     }
 

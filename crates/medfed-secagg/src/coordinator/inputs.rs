@@ -4,12 +4,10 @@ use rayon::prelude::*;
 
 use super::{CollectingConsents, Session, enough};
 use crate::error::SecaggError;
+use crate::mask::PIECE;
 use crate::message::{MaskedInput, MessageKind, Proposal};
 use crate::roster::Members;
 use crate::signed::Signed;
-
-/// Words that are worked on at a time.
-const PIECE: usize = 1 << 14;
 
 /// Waits for the sites' masked inputs. Keeps one vector, their sum.
 #[derive(Debug)]

@@ -7,19 +7,32 @@ use crate::error::Fault;
 use crate::signed::Body;
 use crate::wire::Reader;
 
+const PURPOSE: &str = "masked input";
+
 /// One 32-bit word for each value: a uniform vector to whoever misses a mask.
 #[derive(Debug, PartialEq, Eq)]
 pub struct MaskedInput {
     pub(crate) words: Vec<u32>,
 }
 
+impl MaskedInput {
+    /// The hash that is signed, from those of the pieces.
+    pub(crate) fn digest_of(&self, pieces: &[[u8; 32]]) -> Digest {
+        Digest::of_pieces(PURPOSE, self.words.len(), pieces)
+    }
+}
+
 impl Body for MaskedInput {
     const KIND: MessageKind = MessageKind::MaskedInput;
 
     fn write(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        // With room for the signature that follows.
         out.reserve(4 * self.words.len() + 64);
-        for word in &self.words {
-            out.extend_from_slice(&word.to_le_bytes());
+        out.resize(start + 4 * self.words.len(), 0);
+        let (slots, _) = out[start..].as_chunks_mut();
+        for (slot, word) in slots.iter_mut().zip(&self.words) {
+            *slot = word.to_le_bytes();
         }
     }
 
@@ -30,6 +43,6 @@ impl Body for MaskedInput {
     }
 
     fn digest(&self) -> Digest {
-        Digest::of_words("masked input", &self.words)
+        Digest::of_words(PURPOSE, &self.words)
     }
 }

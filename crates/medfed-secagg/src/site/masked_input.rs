@@ -6,11 +6,11 @@ use super::dealing::commit;
 use super::{AwaitingProposal, Held, Holdings, Me, Participation};
 use crate::agreement::{AgreementSecret, DerivedKey, SharedSecret, derive};
 use crate::context::SessionContext;
-use crate::digest::Digest;
+use crate::digest::{Digest, piece_hash};
 use crate::error::SecaggError;
-use crate::input::Input;
+use crate::input::{Checked, Input};
 use crate::keyring::Keyring;
-use crate::mask::{Sign, fold};
+use crate::mask::{Masks, Sign, fold};
 use crate::message::{Dealing, MaskedInput, MessageKind};
 use crate::roster::{Members, SiteIndex};
 use crate::shamir::{SEED_BYTES, Seed};
@@ -60,10 +60,13 @@ impl AwaitingDealings {
             let (expected, found) = ("selected updates", "updates that are not shared");
             return Err(SecaggError::OtherContribution { expected, found });
         }
-        let words = input.quantise(&self.me.context)?;
+        let context = self.me.context.clone();
+        let input = input.check(&context)?;
         let dealt = self.receive(dealings)?;
-        participation.claim(&dealt.me.context)?;
-        let message = dealt.masked_input(words);
+        let mut claimed = *participation;
+        claimed.claim(&context)?;
+        let message = dealt.masked(&input)?;
+        *participation = claimed;
         let Dealt { me, transcript, dealers, holdings, .. } = dealt;
         Ok((AwaitingProposal { me, transcript, dealers, holdings }, message))
     }
@@ -114,7 +117,22 @@ impl AwaitingDealings {
 }
 
 impl Dealt {
-    /// Masks the words in place and signs them.
+    /// Masks an input and signs it, in one pass over memory: each piece becomes integers, takes its masks and
+    /// is hashed while it is in the cache.
+    fn masked(&self, input: &Checked<'_>) -> Result<Signed<MaskedInput>, SecaggError> {
+        let masks = Masks::new(&self.masks);
+        let mut words = vec![0; input.len()];
+        let pieces = input.work(&mut words, |piece, words| {
+            masks.fold(piece, words);
+            piece_hash(words)
+        })?;
+        let body = MaskedInput { words };
+        let digest = body.digest_of(&pieces);
+        let Me { context, identity, index } = &self.me;
+        Ok(Signed::with_digest(context, self.transcript, identity, *index, body, digest))
+    }
+
+    /// Masks words in place and signs them.
     pub(super) fn masked_input(&self, mut words: Vec<u32>) -> Signed<MaskedInput> {
         fold(&mut words, &self.masks);
         let Me { context, identity, index } = &self.me;
