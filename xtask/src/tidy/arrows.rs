@@ -21,6 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("medfed-store", &["medfed-types", "medfed-dp", "medfed-audit"]),
     ("medfed-report", &["medfed-types", "medfed-dp", "medfed-store", "medfed-chart"]),
     ("medfed-federation", FEDERATION),
+    ("medfed-protocol", PROTOCOL),
     ("medfed-net", NET),
     (
         "medfed-dashboard",
@@ -51,6 +52,19 @@ const FEDERATION: &[&str] = &[
     "medfed-audit",
 ];
 
+const PROTOCOL: &[&str] = &[
+    "medfed-types",
+    "medfed-config",
+    "medfed-data",
+    "medfed-nn",
+    "medfed-dp",
+    "medfed-secagg",
+    "medfed-aggregate",
+    "medfed-eval",
+    "medfed-audit",
+    "medfed-federation",
+];
+
 const NET: &[&str] = &[
     "medfed-types",
     "medfed-config",
@@ -63,6 +77,7 @@ const NET: &[&str] = &[
     "medfed-audit",
     "medfed-store",
     "medfed-federation",
+    "medfed-protocol",
 ];
 
 const EVERYTHING: &[&str] = &[
@@ -79,6 +94,7 @@ const EVERYTHING: &[&str] = &[
     "medfed-store",
     "medfed-report",
     "medfed-federation",
+    "medfed-protocol",
     "medfed-net",
     "medfed-dashboard",
 ];
