@@ -19,17 +19,21 @@ pub struct CollectingInputs {
 
 impl CollectingInputs {
     pub(super) fn new(session: Session) -> Self {
-        let sum = vec![0; session.context.input_words()];
-        Self { session, sum, received: Members::default() }
+        Self { session, sum: Vec::new(), received: Members::default() }
     }
 
     /// Takes the masked input of one site. Refused are one that is not signed under this transcript by a
     /// site that dealt, and a second one.
-    #[expect(clippy::needless_pass_by_value, reason = "a message is taken once")]
     pub fn receive(&mut self, message: Signed<MaskedInput>) -> Result<(), SecaggError> {
         admit(&self.session, &message, self.received)?;
         self.received.insert(message.sender());
-        add(&mut self.sum, &message.body().words);
+        let MaskedInput { words } = message.into_body();
+        if self.sum.is_empty() {
+            // Takes the memory, too.
+            self.sum = words;
+        } else {
+            add(&mut self.sum, &words);
+        }
         Ok(())
     }
 
