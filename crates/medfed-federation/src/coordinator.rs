@@ -173,6 +173,22 @@ pub enum Selection {
     Ended(Ended),
 }
 
+/// Whether enough hospitals are there for a round.
+#[derive(Debug)]
+pub enum Presence {
+    /// What comes next.
+    Enough(Box<Selection>),
+    /// A round has to wait.
+    TooFew {
+        /// The coordinator as it was.
+        coordinator: Box<Coordinator>,
+        /// The hospitals that a round could have if they were there, in the order of their names.
+        missing: Vec<SiteId>,
+        /// Hospitals that a round needs.
+        needed: usize,
+    },
+}
+
 /// A run that is over.
 #[derive(Debug)]
 pub struct Ended {
@@ -218,8 +234,17 @@ impl Coordinator {
     /// Decides about every hospital's noise and chooses the hospitals of the next round, or says that the
     /// run is over.
     pub fn select(self) -> Result<Selection, FederationError> {
+        match self.select_without(&BTreeSet::new())? {
+            Presence::Enough(selection) => Ok(*selection),
+            Presence::TooFew { .. } => unreachable!("nobody is away"),
+        }
+    }
+
+    /// [`Coordinator::select`] among the hospitals that are not `away`.
+    pub fn select_without(self, away: &BTreeSet<SiteId>) -> Result<Presence, FederationError> {
         let ended = |coordinator, status, reason, decisions| {
-            Ok(Selection::Ended(Ended { coordinator, status, reason, decisions }))
+            let ended = Ended { coordinator, status, reason, decisions };
+            Ok(Presence::Enough(Box::new(Selection::Ended(ended))))
         };
         if self.done.0 >= self.settings.rounds {
             return ended(self, RunStatus::Completed, None, Vec::new());
@@ -249,6 +274,11 @@ impl Coordinator {
             decisions.retain(leaves);
             return ended(self, RunStatus::BudgetExhausted, Some(reason), decisions);
         }
+        let missing: Vec<SiteId> = active.iter().filter(|site| away.contains(site)).cloned().collect();
+        active.retain(|site| !away.contains(site));
+        if active.len() < needed {
+            return Ok(Presence::TooFew { coordinator: Box::new(self), missing, needed });
+        }
         let wanted = (self.settings.fraction_fit * active.len() as f64).round() as usize;
         let wanted = wanted.clamp(least.min(active.len()), active.len());
         if wanted < active.len() {
@@ -257,7 +287,8 @@ impl Coordinator {
             active.sort();
         }
         decisions.retain(|decision| leaves(decision) || active.contains(&decision.hospital));
-        Ok(Selection::Round(Training::new(self, round, active, decisions)))
+        let training = Training::new(self, round, active, decisions);
+        Ok(Presence::Enough(Box::new(Selection::Round(training))))
     }
 
     /// What the orchestrator says about each hospital with privacy that has not left. It is a function of
@@ -340,6 +371,11 @@ impl Coordinator {
     /// The rule by which updates become a step.
     pub fn aggregator(&self) -> &Aggregator {
         &self.aggregator
+    }
+
+    /// The hospitals, in the order of their names.
+    pub fn members(&self) -> &[Member] {
+        &self.members
     }
 
     /// Whether the hospital's budget is spent.

@@ -5,10 +5,11 @@ use medfed_eval::fairness::ReportedTally;
 use medfed_eval::{Performance, Predictions};
 use medfed_nn::Executor;
 use medfed_types::ImageSource;
+use serde::{Deserialize, Serialize};
 
 /// What a hospital says about a model on its validation images. All of it is exact; differential privacy
 /// does not cover it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SiteEvaluation {
     /// How well the model does.
     pub performance: Performance,

@@ -30,6 +30,8 @@ pub enum SiteStatus {
     BudgetExhausted,
     /// It could not give an update; the reason is in the events.
     Failed,
+    /// It did not answer in time, or declined; the reason is beside it.
+    Absent,
     /// Its update was left out: it was no update, or detection excluded it. The reason is in `security`.
     Excluded,
 }
@@ -76,6 +78,9 @@ pub struct SiteRound {
     pub hospital: SiteId,
     /// What it did.
     pub status: SiteStatus,
+    /// Why it gave no update, where that needs a sentence.
+    #[serde(default)]
+    pub reason: Option<String>,
     /// Images it trains on.
     pub train_images: u64,
     /// Privacy units among them.

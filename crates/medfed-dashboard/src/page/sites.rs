@@ -47,7 +47,7 @@ fn sites(run: &RunView) -> Markup {
             let site = sites.entry(&hospital.hospital).or_default();
             match hospital.status {
                 SiteStatus::Trained => site.trained += 1,
-                SiteStatus::Failed => site.failed += 1,
+                SiteStatus::Failed | SiteStatus::Absent => site.failed += 1,
                 _ => {}
             }
             site.excluded += usize::from(round.security.excluded_clients.contains(&hospital.hospital));
@@ -108,6 +108,7 @@ fn now(site: &Site<'_>) -> Markup {
     let (class, text) = match site.last.map(|last| last.status) {
         Some(SiteStatus::BudgetExhausted) => ("warn", "! budget spent, has left"),
         Some(SiteStatus::Failed) => ("bad", "✗ its update could not be used"),
+        Some(SiteStatus::Absent) => ("warn", "! gave no answer in the last round"),
         Some(SiteStatus::Excluded) => ("bad", "✗ left out of the last round"),
         Some(SiteStatus::NotSelected) => ("soft", "– not drawn in the last round"),
         Some(SiteStatus::Trained) if site.excluded > 0 => ("warn", "! excluded before"),

@@ -27,6 +27,7 @@ pub struct Evaluating {
     validation: BTreeMap<SiteId, SiteEvaluation>,
     test: Option<Performance>,
     outcome: RoundOutcome,
+    status: RoundStatus,
 }
 
 impl Evaluating {
@@ -43,7 +44,20 @@ impl Evaluating {
             average.parameters().map(|mean| Arc::new(mean.to_vec()))
         });
         let candidate = averaged.unwrap_or_else(|| Arc::clone(&global));
-        Self { core, round, global, candidate, local, validation: BTreeMap::new(), test: None, outcome }
+        Self { core, round, global, candidate, local, validation: BTreeMap::new(), test: None, outcome, status: RoundStatus::Completed }
+    }
+
+    /// A round that came to nothing and is reported all the same.
+    pub(super) fn of_aborted(
+        core: Coordinator,
+        round: RoundId,
+        local: BTreeMap<SiteId, LocalResult>,
+        security: SecurityReport,
+    ) -> Self {
+        let (global, outcome) = (Arc::clone(&core.global), RoundOutcome { security, orchestrator: None });
+        let candidate = Arc::clone(&global);
+        let (validation, status) = (BTreeMap::new(), RoundStatus::Aborted);
+        Self { core, round, global, candidate, local, validation, test: None, outcome, status }
     }
 
     /// The round.
@@ -100,7 +114,9 @@ impl Evaluating {
     /// Why hospitals gave no update in this round: hospital and reason.
     pub fn failures(&self) -> Vec<(SiteId, String)> {
         let failed = |(site, result): (&SiteId, &LocalResult)| match result {
-            LocalResult::Failed { reason, .. } => Some((site.clone(), reason.clone())),
+            LocalResult::Failed { reason, .. } | LocalResult::Absent { reason } => {
+                Some((site.clone(), reason.clone()))
+            }
             _ => None,
         };
         self.local.iter().filter_map(failed).collect()
@@ -126,7 +142,7 @@ impl Evaluating {
         });
         let report = RoundReport {
             round_num: self.round.0,
-            status: RoundStatus::Completed,
+            status: self.status,
             epsilon_round: of_privacy(|p| p.epsilon_round).reduce(f64::max),
             epsilon_total: of_privacy(|p| p.spent.epsilon_total).reduce(f64::max),
             noise_multiplier: of_privacy(|p| p.spent.noise_multiplier).reduce(f64::min),
@@ -145,9 +161,10 @@ impl Evaluating {
         };
         for (site, result) in &self.local {
             // With an orchestrator more noise may pay for another round: it decides before that.
-            let stays = match result.report() {
-                Some(report) => report.can_continue || core.settings.orchestrator.is_some(),
-                None => false,
+            let stays = match result {
+                LocalResult::BudgetExhausted { .. } => false,
+                LocalResult::Absent { .. } => true,
+                _ => result.report().is_some_and(|it| it.can_continue) || core.settings.orchestrator.is_some(),
             };
             if !stays {
                 core.left.insert(site.clone());
@@ -156,7 +173,8 @@ impl Evaluating {
         // A round without evaluation is no better than one with.
         let evaluated = !self.validation.is_empty();
         let beats = |best: &Best| (evaluated || best.loss.is_none()) && best.is_beaten_by(auc, val_loss);
-        if core.best.as_ref().is_none_or(beats) {
+        let moved = self.status == RoundStatus::Completed;
+        if moved && core.best.as_ref().is_none_or(beats) {
             core.best = Some(Best { round: self.round.0, auc, loss: val_loss, parameters: self.candidate });
         }
         core.global = self.global;
@@ -184,9 +202,16 @@ impl Evaluating {
                 Some(LocalResult::Trained { .. }) => SiteStatus::Trained,
                 Some(LocalResult::Excluded { .. }) => SiteStatus::Excluded,
                 Some(LocalResult::Failed { .. }) => SiteStatus::Failed,
+                Some(LocalResult::Absent { .. }) => SiteStatus::Absent,
                 Some(LocalResult::BudgetExhausted { .. }) => SiteStatus::BudgetExhausted,
                 None if self.core.left.contains(site) => SiteStatus::BudgetExhausted,
                 None => SiteStatus::NotSelected,
+            },
+            reason: match self.local.get(site) {
+                Some(LocalResult::Failed { reason, .. } | LocalResult::Absent { reason }) => {
+                    Some(reason.clone())
+                }
+                _ => None,
             },
             train_images: member.train_images,
             train_units: member.train_units,

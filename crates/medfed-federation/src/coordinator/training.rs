@@ -6,7 +6,9 @@ use super::{Coordinator, Evaluating, OnDetection};
 use crate::error::FederationError;
 use crate::journal::to_bytes;
 use crate::masking::{MaskingMode, OpenedMean, Order, Unmasked, range_of};
-use crate::report::{Measurement, Orchestration, PrivacySpent, SecurityReport, SiteDecision, SiteWeight};
+use crate::report::{
+    Measurement, Orchestration, PrivacySpent, RoundReport, SecurityReport, SiteDecision, SiteWeight,
+};
 use crate::site::{LocalReport, SiteReply, TrainRequest};
 use medfed_aggregate::anomaly::Detector;
 use medfed_aggregate::{Aggregate, AggregateError, Aggregator, PreStep, Rule, RuleWarning, SiteUpdate};
@@ -26,6 +28,8 @@ pub struct Training {
     decisions: Vec<SiteDecision>,
     replies: BTreeMap<SiteId, SiteReply>,
     unmasked: Option<Unmasked>,
+    /// Hospitals that do not answer, and why.
+    absent: BTreeMap<SiteId, String>,
 }
 
 /// A round that came to nothing. The model is what it was.
@@ -43,6 +47,17 @@ pub struct Aborted {
     pub budget_exhausted: bool,
     /// What was wrong with the updates.
     pub security: SecurityReport,
+    /// What the hospitals did.
+    local: BTreeMap<SiteId, LocalResult>,
+}
+
+impl Aborted {
+    /// Goes on with the next round: this one is reported as aborted, with what it cost the hospitals, and
+    /// the model stays as it was.
+    pub fn pass(self) -> (Coordinator, RoundReport) {
+        let Self { coordinator, round, security, local, .. } = self;
+        Evaluating::of_aborted(coordinator, round, local, security).commit()
+    }
 }
 
 impl Training {
@@ -52,7 +67,7 @@ impl Training {
         selected: Vec<SiteId>,
         decisions: Vec<SiteDecision>,
     ) -> Self {
-        Self { core, round, selected, decisions, replies: BTreeMap::new(), unmasked: None }
+        Self { core, round, selected, decisions, replies: BTreeMap::new(), unmasked: None, absent: BTreeMap::new() }
     }
 
     /// The round.
@@ -95,6 +110,14 @@ impl Training {
         }
         self.replies.insert(site, reply);
         Ok(())
+    }
+
+    /// Goes on without a hospital that did not answer in time, or would not; `reason` is a sentence without
+    /// full stop. A reply that is there already stays.
+    pub fn miss(&mut self, site: SiteId, reason: String) {
+        if self.selected.contains(&site) && !self.replies.contains_key(&site) {
+            self.absent.insert(site, reason);
+        }
     }
 
     /// What the hospitals are asked to sum under masks once they have trained; nothing where updates are
@@ -192,9 +215,10 @@ impl Training {
     }
 
     fn abort(self, reason: String, round: Round) -> Box<Aborted> {
-        let Round { culprits, exhausted, security, .. } = round;
+        let Round { culprits, exhausted, security, local, .. } = round;
         Box::new(Aborted {
             coordinator: self.core,
+            local,
             round: self.round,
             reason,
             budget_exhausted: exhausted > 0 && exhausted == culprits.len(),
@@ -273,7 +297,8 @@ impl Round {
                 }
                 None => {
                     round.culprits.insert(site.clone());
-                    continue;
+                    let Some(reason) = training.absent.get(site) else { continue };
+                    LocalResult::Absent { reason: reason.clone() }
                 }
             };
             round.local.insert(site.clone(), result);
@@ -429,6 +454,7 @@ pub(super) enum LocalResult {
     Excluded { report: LocalReport, norm: Option<f64> },
     BudgetExhausted { privacy: PrivacySpent },
     Failed { reason: String, report: LocalReport },
+    Absent { reason: String },
 }
 
 impl LocalResult {
@@ -438,7 +464,7 @@ impl LocalResult {
             Self::Trained { report, .. } | Self::Excluded { report, .. } | Self::Failed { report, .. } => {
                 Some(report)
             }
-            Self::BudgetExhausted { .. } => None,
+            Self::BudgetExhausted { .. } | Self::Absent { .. } => None,
         }
     }
 

@@ -240,7 +240,7 @@ fn reason(hospital: &SiteRound, security: &SecurityReport) -> Option<String> {
         SiteStatus::Trained => return None,
         SiteStatus::NotSelected => "not drawn for the round".to_owned(),
         SiteStatus::BudgetExhausted => "its privacy budget is spent".to_owned(),
-        SiteStatus::Failed => "it gave no update".to_owned(),
+        SiteStatus::Failed | SiteStatus::Absent => "it gave no update".to_owned(),
         SiteStatus::Excluded => {
             let about = security.anomalies.iter().filter(|finding| finding.site == hospital.hospital);
             let names: BTreeSet<&str> = about.map(|finding| finding.statistic.as_str()).collect();
