@@ -1,5 +1,7 @@
 //! The REST API: paths, methods and shapes of the original project, and a few more.
 
+mod asked;
+pub(crate) mod audit;
 pub(crate) mod config;
 pub(crate) mod data;
 pub(crate) mod failure;
@@ -38,6 +40,11 @@ pub(crate) fn router() -> (axum::Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(config::read, config::change))
         .routes(routes!(runs::list))
         .routes(routes!(runs::one))
+        .routes(routes!(audit::log))
+        .routes(routes!(audit::entries))
+        .routes(routes!(audit::checkpoints))
+        .routes(routes!(audit::entry))
+        .routes(routes!(audit::verify))
         .routes(routes!(stream::events))
         .routes(routes!(health::prometheus))
         .routes(routes!(health::health))

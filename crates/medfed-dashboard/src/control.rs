@@ -8,22 +8,22 @@
 //! Pausing asks the process to finish its step, save and end; resuming starts `--resume`. Stopping is the
 //! same, with another word for the state. No step is lost or paid twice by either.
 
+mod process;
+
 use crate::source::Live;
 use crate::view::View;
 use medfed_store::{RunStatus, Timestamp};
+use process::{End, aside, interrupt, output_path};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 use utoipa::ToSchema;
 
 /// How long a request to start waits to hear that it failed at once.
 const PATIENCE: Duration = Duration::from_millis(1500);
-/// Output of a failed start that is shown.
-const TAIL: u64 = 4000;
 
 /// Where training is started and what it is started with.
 #[derive(Debug, Clone)]
@@ -41,6 +41,8 @@ pub(crate) struct Trainer {
 pub(crate) struct Control {
     trainer: Trainer,
     asked: Mutex<Asked>,
+    /// Held while a process starts, so that of two requests one starts. The state can be asked meanwhile.
+    starting: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -79,7 +81,7 @@ pub(crate) enum Status {
     Paused,
     /// It finishes its step and then stops.
     Stopping,
-    /// It was stopped or interrupted; it can be resumed.
+    /// It was stopped, or its process ended without a word while nobody looked; it can be resumed.
     Stopped,
     /// Every planned round is done.
     Completed,
@@ -106,6 +108,8 @@ pub(crate) struct TrainingState {
     pub(crate) total_rounds: u32,
     /// What went wrong.
     pub(crate) error: Option<String>,
+    /// Whether there is an unfinished run that `resume` goes on with.
+    pub(crate) resumable: bool,
     /// The newest measurements.
     pub(crate) live_metrics: LiveMetrics,
 }
@@ -194,7 +198,7 @@ pub(crate) enum Refusal {
 
 impl Control {
     pub(crate) fn new(trainer: Trainer) -> Self {
-        Self { trainer, asked: Mutex::default() }
+        Self { trainer, asked: Mutex::default(), starting: Mutex::default() }
     }
 
     /// The `medfed` program.
@@ -229,9 +233,20 @@ impl Control {
         self.ask(Wish::Pause)
     }
 
-    /// Asks the run to save after its step and to stop.
-    pub(crate) fn stop(&self) -> Result<(), Refusal> {
-        self.ask(Wish::Stop)
+    /// Asks the run to save after its step and to stop. A paused run only changes its word for it.
+    pub(crate) fn stop(&self, view: &View) -> Result<(), Refusal> {
+        match self.ask(Wish::Stop) {
+            Err(Refusal::NotRunning) => {
+                let mut asked = self.asked();
+                let unfinished = view.latest().is_some_and(|run| run.run.status.is_resumable());
+                if asked.wish != Wish::Pause || !unfinished {
+                    return Err(Refusal::NotRunning);
+                }
+                asked.wish = Wish::Stop;
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     /// Forgets errors and states of earlier runs; with `clear` moves the results folder aside. Nothing is
@@ -266,14 +281,13 @@ impl Control {
             run.run.status == RunStatus::Running
                 || asked.started.is_none_or(|started| run.run.finished.is_none_or(|end| end >= started))
         });
-        let status = match (child || writing, asked.wish) {
+        let unfinished = view.latest().is_some_and(|run| run.run.status == RunStatus::Running);
+        // The process has just ended and the view is from before: how it ended shows in the next one.
+        let busy = child || writing || unfinished;
+        let status = match (busy, asked.wish) {
             (true, Wish::Pause) => Status::Pausing,
             (true, Wish::Stop) => Status::Stopping,
-            (true, Wish::Run)
-                if writing && latest.is_some_and(|run| run.run.status == RunStatus::Running) =>
-            {
-                Status::Running
-            }
+            (true, Wish::Run) if (writing || !child) && unfinished => Status::Running,
             (true, Wish::Run) => Status::Starting,
             (false, _) if asked.error.is_some() => Status::Failed,
             (false, wish) => match current.map(|run| run.run.status) {
@@ -285,15 +299,18 @@ impl Control {
                 Some(RunStatus::Running | RunStatus::Interrupted) => Status::Stopped,
             },
         };
+        let resumable = !busy && view.latest().is_some_and(|run| run.run.status.is_resumable());
+        // Whoever saves in time writes down when.
+        let vanished = status == Status::Stopped && current.is_some_and(|run| run.run.finished.is_none());
         let shown = if status == Status::Starting { None } else { latest };
         let live = live.filter(|live| writing && shown.is_some_and(|run| run.run.id.as_str() == live.run));
         let last = shown.and_then(|run| run.rounds.last());
         let total = shown.map_or(0, |run| run.planned_rounds());
         let round = live.map_or_else(|| last.map_or(0, |round| round.round_num), |live| live.round);
         TrainingState {
-            is_running: child || writing,
+            is_running: busy,
             status,
-            message: message(status, round, total),
+            message: message(status, round, total, resumable, vanished),
             start_time: match status {
                 Status::Idle => None,
                 Status::Starting => asked.started,
@@ -303,6 +320,7 @@ impl Control {
             current_round: round,
             total_rounds: total,
             error: asked.error.clone(),
+            resumable,
             live_metrics: LiveMetrics {
                 run: shown.map(|run| run.run.id.to_string()),
                 phase: live.map(|live| live.phase.clone()),
@@ -322,12 +340,40 @@ impl Control {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts the process. The lock on `asked` is held throughout: of two requests one starts.
+    /// Starts the process.
     fn launch(&self, arguments: &[std::ffi::OsString]) -> Result<(), Refusal> {
-        let mut asked = self.asked();
-        if self.is_busy(&mut asked) {
-            return Err(Refusal::Running);
+        let _starting = match self.starting.try_lock() {
+            Ok(starting) => starting,
+            // There is nothing in it that could be half changed.
+            Err(TryLockError::Poisoned(starting)) => starting.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(Refusal::Running),
+        };
+        let results = &self.trainer.results;
+        {
+            let mut asked = self.asked();
+            if self.is_busy(&mut asked) {
+                return Err(Refusal::Running);
+            }
+            let child = self.spawn(arguments)?;
+            *asked = Asked { child: Some(child), started: Some(Timestamp::now()), ..Asked::default() };
         }
+        // Most mistakes show at once; then the answer can say so.
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline && medfed_store::writer(results).is_none() {
+            let mut asked = self.asked();
+            if !self.is_child_alive(&mut asked) {
+                return match &asked.error {
+                    Some(output) => Err(Refusal::Ended { output: output.clone() }),
+                    None => Ok(()),
+                };
+            }
+            drop(asked);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn spawn(&self, arguments: &[std::ffi::OsString]) -> Result<Child, Refusal> {
         let results = &self.trainer.results;
         let failed = |what: String| move |source| Refusal::System { what, source };
         fs::create_dir_all(results).map_err(failed(format!("{} cannot be made", results.display())))?;
@@ -341,20 +387,7 @@ impl Control {
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let program = self.trainer.program.display();
-        let child = command.spawn().map_err(failed(format!("{program} cannot be started")))?;
-        *asked = Asked { child: Some(child), started: Some(Timestamp::now()), ..Asked::default() };
-        // Most mistakes show at once; then the answer can say so.
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline && medfed_store::writer(results).is_none() {
-            if !self.is_child_alive(&mut asked) {
-                return match &asked.error {
-                    Some(output) => Err(Refusal::Ended { output: output.clone() }),
-                    None => Ok(()),
-                };
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
+        command.spawn().map_err(failed(format!("{program} cannot be started")))
     }
 
     fn ask(&self, wish: Wish) -> Result<(), Refusal> {
@@ -384,14 +417,7 @@ impl Control {
         match child.try_wait() {
             Ok(None) => true,
             Ok(Some(exit)) => {
-                // 130 is an interrupted run. One that was asked to stop before it could listen is killed.
-                let as_asked = asked.wish != Wish::Run && exit.code().is_none();
-                if !exit.success() && exit.code() != Some(130) && !as_asked {
-                    asked.error = Some(
-                        tail(&output_path(&self.trainer.results))
-                            .unwrap_or_else(|| format!("training ended with {exit}")),
-                    );
-                }
+                asked.error = End::of(exit).reason(&self.trainer.results);
                 asked.child = None;
                 false
             }
@@ -404,55 +430,7 @@ impl Control {
     }
 }
 
-/// Where the output of the training process goes.
-fn output_path(results: &Path) -> PathBuf {
-    results.join("dashboard_training.log")
-}
-
-/// The end of what a failed process said.
-fn tail(path: &Path) -> Option<String> {
-    let mut file = OpenOptions::new().read(true).open(path).ok()?;
-    let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(TAIL))).ok()?;
-    let mut bytes = Vec::new();
-    file.take(TAIL).read_to_end(&mut bytes).ok()?;
-    let text = String::from_utf8_lossy(&bytes);
-    // From the error on; what came before is progress.
-    let from = text.rfind("error: ").map_or(0, |at| at + "error: ".len());
-    Some(text[from..].trim().to_owned()).filter(|text| !text.is_empty())
-}
-
-/// A free name beside the results folder.
-fn aside(results: &Path) -> PathBuf {
-    let digits: String = Timestamp::now().to_string().chars().filter(char::is_ascii_digit).collect();
-    let name = results.file_name().map_or_else(|| "results".into(), |name| name.to_string_lossy());
-    let named = |suffix: &str| results.with_file_name(format!("{name}-{digits}{suffix}"));
-    let mut free = named("");
-    let mut number = 1;
-    while free.exists() {
-        number += 1;
-        free = named(&format!("-{number}"));
-    }
-    free
-}
-
-/// Sends the process what Ctrl-C sends.
-#[cfg(unix)]
-fn interrupt(process: u32) -> Result<(), Refusal> {
-    let process = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
-    let process = process.ok_or(Refusal::Unreachable)?;
-    rustix::process::kill_process(process, rustix::process::Signal::INT).map_err(|error| Refusal::System {
-        what: "the training process cannot be asked to stop".to_owned(),
-        source: error.into(),
-    })
-}
-
-#[cfg(not(unix))]
-fn interrupt(_: u32) -> Result<(), Refusal> {
-    Err(Refusal::Unreachable)
-}
-
-fn message(status: Status, round: u32, total: u32) -> String {
+fn message(status: Status, round: u32, total: u32, resumable: bool, vanished: bool) -> String {
     match status {
         Status::Idle => "Ready to train".to_owned(),
         Status::Starting => "Training is starting: data and plans are being prepared".to_owned(),
@@ -460,9 +438,15 @@ fn message(status: Status, round: u32, total: u32) -> String {
         Status::Pausing => "Finishing the step, then pausing".to_owned(),
         Status::Paused => format!("Paused in round {} of {total}; nothing is lost", (round + 1).min(total)),
         Status::Stopping => "Finishing the step, then stopping".to_owned(),
+        Status::Stopped if vanished => format!(
+            "Interrupted after {round} of {total} rounds: its process ended without saving; it can be resumed"
+        ),
         Status::Stopped => format!("Stopped after {round} of {total} rounds; it can be resumed"),
         Status::Completed => format!("Completed {round} of {total} rounds"),
         Status::BudgetExhausted => format!("The privacy budget was spent after {round} of {total} rounds"),
+        Status::Failed if resumable => {
+            format!("Training failed after {round} of {total} rounds; it can be resumed")
+        }
         Status::Failed => "Training failed".to_owned(),
     }
 }

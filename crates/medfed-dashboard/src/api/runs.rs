@@ -1,9 +1,11 @@
 //! `/api/runs`: every run of the results folder.
 
+use super::asked::Named;
 use super::failure::Failure;
 use crate::app::App;
+use crate::view::RunView;
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use medfed_federation::report::RoundReport;
 use medfed_store::{Event, Run};
@@ -11,6 +13,7 @@ use medfed_types::RunId;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use utoipa::ToSchema;
 
 /// All runs.
@@ -86,11 +89,8 @@ pub(crate) async fn list(State(app): State<App>) -> Json<Runs> {
     responses(
         (status = 200, description = "The run", body = WholeRun),
         (status = 404, description = "There is no such run", body = Failure)))]
-pub(crate) async fn one(State(app): State<App>, Path(id): Path<String>) -> Result<Json<WholeRun>, Failure> {
-    let unknown = || Failure::new(StatusCode::NOT_FOUND, "there is no such run; /api/runs lists them");
-    let id = RunId::try_from(id.as_str()).map_err(|_| unknown())?;
-    let found = tokio::task::spawn_blocking(move || app.source.run(&id)).await;
-    let run = found.map_err(|error| Failure::internal(&error))??.ok_or_else(unknown)?;
+pub(crate) async fn one(State(app): State<App>, Named(id): Named) -> Result<Json<WholeRun>, Failure> {
+    let run = find(&app, &id).await?;
     Ok(Json(WholeRun {
         run: RunRow::from(&run.run),
         config: run.config().clone(),
@@ -98,4 +98,13 @@ pub(crate) async fn one(State(app): State<App>, Path(id): Path<String>) -> Resul
         events: run.events.clone(),
         documents: run.documents.clone(),
     }))
+}
+
+/// The run with this id.
+pub(super) async fn find(app: &App, id: &str) -> Result<Arc<RunView>, Failure> {
+    let unknown = || Failure::new(StatusCode::NOT_FOUND, "there is no such run; /api/runs lists them");
+    let id = RunId::try_from(id).map_err(|_| unknown())?;
+    let app = app.clone();
+    let found = tokio::task::spawn_blocking(move || app.source.run(&id)).await;
+    found.map_err(|error| Failure::internal(&error))??.ok_or_else(unknown)
 }

@@ -104,10 +104,11 @@ pub(crate) async fn start(State(app): State<App>, body: Bytes) -> Result<Json<An
 /// Ask the run to save after its step and to stop. It can be resumed.
 #[utoipa::path(post, path = "/api/training/stop", tag = "training", responses(
     (status = 200, description = "It stops after its step", body = Answer),
-    (status = 400, description = "Nothing is running", body = Failure)))]
+    (status = 400, description = "Nothing is running or paused", body = Failure),
+    (status = 409, description = "The process that trains cannot be asked", body = Failure)))]
 pub(crate) async fn stop(State(app): State<App>) -> Result<Json<Answer>, Failure> {
     blocking(app, |app| {
-        app.control.stop()?;
+        app.control.stop(&app.view())?;
         Ok("Training stops after its step; everything done is kept".to_owned())
     })
     .await
@@ -116,7 +117,8 @@ pub(crate) async fn stop(State(app): State<App>) -> Result<Json<Answer>, Failure
 /// Ask the run to save after its step and to pause.
 #[utoipa::path(post, path = "/api/training/pause", tag = "training", responses(
     (status = 200, description = "It pauses after its step", body = Answer),
-    (status = 400, description = "Nothing is running", body = Failure)))]
+    (status = 400, description = "Nothing is running", body = Failure),
+    (status = 409, description = "The process that trains cannot be asked", body = Failure)))]
 pub(crate) async fn pause(State(app): State<App>) -> Result<Json<Answer>, Failure> {
     blocking(app, |app| {
         app.control.pause()?;

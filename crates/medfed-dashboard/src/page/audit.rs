@@ -14,12 +14,9 @@ use medfed_store::Timestamp;
 use medfed_types::Epsilon;
 use serde::Deserialize;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
 
 /// Entries that are shown; the newest.
 const SHOWN: usize = 200;
-/// Verifying reads everything and computes every ε anew: one at a time.
-static VERIFYING: Semaphore = Semaphore::const_new(1);
 
 /// Whether the log is to be verified.
 #[derive(Debug, Default, Deserialize)]
@@ -64,11 +61,7 @@ pub(crate) async fn page(
 }
 
 async fn check(app: &App, run: &RunView) -> Result<Verified, String> {
-    let Ok(_turn) = VERIFYING.acquire().await else { return Err("the dashboard is ending".to_owned()) };
-    let (app, id) = (app.clone(), run.run.id.clone());
-    let checked =
-        tokio::task::spawn_blocking(move || verified(app.control.program(), app.source.dir(), &id)).await;
-    checked.map_err(|failure| failure.to_string())?.map_err(|failure| failure.to_string())
+    verified(app, &run.run.id).await.map_err(|failure| failure.to_string())
 }
 
 fn whole(run: &RunView, log: &Arc<AuditLog>, checked: Option<&Result<Verified, String>>) -> Markup {

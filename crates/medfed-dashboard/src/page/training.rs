@@ -42,7 +42,7 @@ pub(crate) async fn page(State(app): State<App>) -> Result<Markup, Response> {
 fn controls(state: &TrainingState) -> Markup {
     let busy = state.is_running;
     let stopping = matches!(state.status, Status::Pausing | Status::Stopping);
-    let resumable = matches!(state.status, Status::Paused | Status::Stopped);
+    let resumable = state.resumable;
     let button = |action: &str, name: &str, enabled: bool, primary: bool, confirm: Option<&str>| {
         html! {
             button #{ "button-" (action) } type="button" data-post={ "/api/training/" (action) } data-answer="answer"
