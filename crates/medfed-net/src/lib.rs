@@ -7,3 +7,24 @@
 //!
 //! What is *not* protected here: who talks to whom, when, and how much, is visible to whoever carries the
 //! bytes.
+
+pub mod certificate;
+pub mod fingerprint;
+pub mod party;
+mod pem;
+pub mod problem;
+pub mod revocation;
+pub mod transport;
+
+/// The messages and the service of `proto/federation.proto`. A test compares it with what the protocol gives.
+#[expect(missing_docs, unreachable_pub, clippy::pedantic, reason = "generated")]
+#[rustfmt::skip]
+#[path = "generated/medfed.v1.rs"]
+mod wire;
+
+pub use certificate::{Authority, Certificate, CertificateProblem};
+pub use fingerprint::Fingerprint;
+pub use party::Party;
+pub use problem::LinkProblem;
+pub use revocation::Revocations;
+pub use transport::{CoordinatorEvent, CoordinatorTransport, LinkState, SendError, SiteEvent, SiteTransport};
