@@ -88,7 +88,12 @@ impl Store {
         })
     }
 
-    /// 32 secret bytes of one of this module's tables, made when they are first asked for.
+    /// A secret of a run under a name: the same until the run ends, from the operating system at first.
+    pub fn run_secret(&self, run: &RunId, name: &str) -> Result<SecretKey, StoreError> {
+        self.secret(run, "run_secrets", name)
+    }
+
+    /// 32 secret bytes of one of these tables, made when they are first asked for.
     fn secret(&self, run: &RunId, table: &'static str, owner: &str) -> Result<SecretKey, StoreError> {
         self.change(run, |transaction, store| {
             let sql = format!("SELECT secret FROM {table} WHERE run = ? AND owner = ?");

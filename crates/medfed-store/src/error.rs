@@ -84,6 +84,16 @@ pub enum StoreError {
         /// Entries found.
         found: usize,
     },
+    /// A record of an event log is not as it was written.
+    #[error("event {number} in the log of run {run} is damaged: {problem}")]
+    EventLog {
+        /// The run.
+        run: RunId,
+        /// The number of the record.
+        number: u64,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// A model file is not there.
     #[error("the model file {} is missing", path.display())]
     MissingModel {

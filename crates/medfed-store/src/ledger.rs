@@ -1,6 +1,7 @@
 //! The durable side of a site's privacy ledger.
 
 use crate::error::StoreError;
+use crate::record::Timestamp;
 use crate::store::Store;
 use medfed_dp::LedgerStorage;
 use medfed_types::{RunId, SiteId};
@@ -22,6 +23,31 @@ impl Store {
     }
 }
 
+/// A payment of a site, of any of its runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payment {
+    /// The run.
+    pub run: RunId,
+    /// When it was paid; the beginning of 1970 for payments older than the record of times.
+    pub paid: Timestamp,
+    /// The ledger's record.
+    pub record: Vec<u8>,
+}
+
+impl Store {
+    /// What a site has paid in all runs of this store, run by run and oldest first within each.
+    pub fn payments(&self, site: &SiteId) -> Result<Vec<Payment>, StoreError> {
+        let sql = "SELECT run, paid, record FROM ledger WHERE site = ? ORDER BY run, position";
+        self.select(sql, [site.as_str()], |row| {
+            Ok(Payment {
+                run: self.parsed(row, 0)?,
+                paid: Timestamp(self.column(row, 1)?),
+                record: self.column(row, 2)?,
+            })
+        })
+    }
+}
+
 impl LedgerStorage for SqliteLedger {
     type Error = StoreError;
 
@@ -39,8 +65,8 @@ impl LedgerStorage for SqliteLedger {
                 return Err(StoreError::LedgerPosition { position, found: next as usize }.into());
             }
             transaction.execute(
-                "INSERT INTO ledger (run, site, position, record) VALUES (?, ?, ?, ?)",
-                (run, site, next, record),
+                "INSERT INTO ledger (run, site, position, record, paid) VALUES (?, ?, ?, ?, ?)",
+                (run, site, next, record, Timestamp::now().0),
             )?;
             Ok(())
         })

@@ -5,10 +5,11 @@
 //! after a crash at any point, because everything that was acknowledged is durable and everything that
 //! was not is absent. A results directory holds
 //!
-//! - `medfed.sqlite`: runs, rounds, events, ledgers, site keys, resume states (mode 0600, since the site
+//! - `medfed.sqlite`: runs, rounds, events, ledgers, site keys, resume states, the log of a
+//!   process in a federation between machines (mode 0600, since the site
 //!   keys predict the noise while a run lasts);
 //! - `models/<sha256>.safetensors`: models that [`Store::put_model`] was given;
-//! - `blobs/<sha256>`: the buffers of resume states;
+//! - `blobs/<sha256>`: the buffers of resume states and large logged events;
 //! - `audit/<run>/`: the audit log of each run;
 //! - `medfed.lock`: held by the one process that writes.
 //!
@@ -18,6 +19,7 @@
 
 pub mod audit;
 pub mod error;
+pub mod event_log;
 mod files;
 pub mod ledger;
 pub mod progress;
@@ -28,8 +30,9 @@ pub mod store;
 
 pub use audit::AuditFolder;
 pub use error::StoreError;
+pub use event_log::{Commit, LoggedEvent};
 pub use files::ModelHash;
-pub use ledger::SqliteLedger;
+pub use ledger::{Payment, SqliteLedger};
 pub use progress::ProgressPart;
 pub use reader::{Reader, writer};
 pub use record::{Event, Round, Run, RunRecord, RunStatus, SiteRound, Timestamp};

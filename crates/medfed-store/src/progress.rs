@@ -2,8 +2,10 @@
 
 use crate::error::StoreError;
 use crate::files::{Files, ModelHash};
-use crate::store::{Store, json};
+use crate::reader::Reader;
+use crate::store::{Failed, Store, json};
 use medfed_types::RunId;
+use rusqlite::Transaction;
 use serde_json::Value;
 use std::collections::HashSet;
 
@@ -23,19 +25,7 @@ impl Store {
     /// either all old parts are there or all new ones. Buffers that did not change are not written
     /// again.
     pub fn save_progress(&self, run: &RunId, parts: &[ProgressPart]) -> Result<(), StoreError> {
-        self.change(run, |transaction, store| {
-            let blobs = Files::blobs(&store.dir);
-            transaction.execute("DELETE FROM progress WHERE run = ?", [run.as_str()])?;
-            for part in parts {
-                // The file is durable before the row that refers to it.
-                let hash = blobs.put(&part.bytes)?;
-                transaction.execute(
-                    "INSERT INTO progress (run, owner, meta, blob) VALUES (?, ?, ?, ?)",
-                    (run.as_str(), &part.owner, json("progress", &part.meta)?, hash.to_string()),
-                )?;
-            }
-            Ok(())
-        })?;
+        self.change(run, |transaction, store| replace(transaction, store, run, parts))?;
         self.sweep()
     }
 
@@ -57,7 +47,10 @@ impl Store {
     /// Removes content-addressed files that no row refers to.
     pub(crate) fn sweep(&self) -> Result<(), StoreError> {
         for (files, sql) in [
-            (Files::blobs(self.dir()), "SELECT blob FROM progress"),
+            (
+                Files::blobs(self.dir()),
+                "SELECT blob FROM progress UNION SELECT file FROM event_log WHERE file IS NOT NULL",
+            ),
             (Files::models(self.dir()), "SELECT hash FROM models"),
         ] {
             let connection = self.connection();
@@ -72,4 +65,24 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Puts `parts` in the place of a run's saved state.
+pub(crate) fn replace(
+    transaction: &Transaction<'_>,
+    store: &Reader,
+    run: &RunId,
+    parts: &[ProgressPart],
+) -> Result<(), Failed> {
+    let blobs = Files::blobs(&store.dir);
+    transaction.execute("DELETE FROM progress WHERE run = ?", [run.as_str()])?;
+    for part in parts {
+        // The file is durable before the row that refers to it.
+        let hash = blobs.put(&part.bytes)?;
+        transaction.execute(
+            "INSERT INTO progress (run, owner, meta, blob) VALUES (?, ?, ?, ?)",
+            (run.as_str(), &part.owner, json("progress", &part.meta)?, hash.to_string()),
+        )?;
+    }
+    Ok(())
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 const APPLICATION: i64 = 0x4d45_4446;
 
 /// Step n takes format n to format n + 1. Steps are never changed once released.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     // Main numbers of a round are columns for whoever queries the file; the report is their only source.
     "CREATE TABLE runs (
         id TEXT PRIMARY KEY,
@@ -101,6 +101,30 @@ const MIGRATIONS: [&str; 3] = [
         checkpoint TEXT NOT NULL,
         PRIMARY KEY (run, site)
     ) STRICT, WITHOUT ROWID;",
+    // What a process of a federation between machines has received since its last commit, the secrets of its
+    // runs, and when a ledger entry was paid.
+    "CREATE TABLE event_log (
+        run TEXT NOT NULL REFERENCES runs,
+        number INTEGER NOT NULL,
+        time INTEGER NOT NULL,
+        event BLOB,
+        file TEXT,
+        digest BLOB NOT NULL,
+        PRIMARY KEY (run, number)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE event_log_heads (
+        run TEXT PRIMARY KEY REFERENCES runs,
+        next INTEGER NOT NULL,
+        digest BLOB NOT NULL,
+        base BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE run_secrets (
+        run TEXT NOT NULL REFERENCES runs,
+        owner TEXT NOT NULL,
+        secret BLOB NOT NULL,
+        PRIMARY KEY (run, owner)
+    ) STRICT, WITHOUT ROWID;
+    ALTER TABLE ledger ADD COLUMN paid INTEGER NOT NULL DEFAULT 0;",
 ];
 
 /// The newest format.

@@ -134,6 +134,9 @@ impl Store {
                 transaction.execute("DELETE FROM progress WHERE run = ?", [run.as_str()])?;
                 transaction.execute("DELETE FROM site_secrets WHERE run = ?", [run.as_str()])?;
                 transaction.execute("DELETE FROM audit_keys WHERE run = ?", [run.as_str()])?;
+                transaction.execute("DELETE FROM run_secrets WHERE run = ?", [run.as_str()])?;
+                transaction.execute("DELETE FROM event_log WHERE run = ?", [run.as_str()])?;
+                transaction.execute("DELETE FROM event_log_heads WHERE run = ?", [run.as_str()])?;
             }
             Ok(())
         })?;

@@ -301,7 +301,7 @@ fn a_database_of_the_first_format_is_read_as_it_is_and_migrated_by_a_writer() {
     store.append_round(&id("one"), RoundId(1), &json!({ "auc": 0.5 })).unwrap();
     drop(store);
     let connection = rusqlite::Connection::open(dir.path().join("medfed.sqlite")).unwrap();
-    connection.execute_batch("DROP TABLE documents; DROP TABLE audit_keys; DROP TABLE audit_salts; DROP TABLE signed_checkpoints; PRAGMA user_version = 1").unwrap();
+    connection.execute_batch("DROP TABLE documents; DROP TABLE audit_keys; DROP TABLE audit_salts; DROP TABLE signed_checkpoints; DROP TABLE event_log; DROP TABLE event_log_heads; DROP TABLE run_secrets; ALTER TABLE ledger DROP COLUMN paid; PRAGMA user_version = 1").unwrap();
     drop(connection);
     let reader = Store::read_only(dir.path()).unwrap();
     assert_eq!(reader.document(&id("one"), "fairness_report").unwrap(), None);
