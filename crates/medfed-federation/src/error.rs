@@ -43,6 +43,16 @@ pub enum FederationError {
         /// The plan's.
         least: NoiseMultiplier,
     },
+    /// A hospital announced something that does not fit the federation.
+    #[error("the {what} of the hospital is {found}, expected is {expected}")]
+    Announcement {
+        /// What differs.
+        what: &'static str,
+        /// What the federation has.
+        expected: String,
+        /// What the hospital announced.
+        found: String,
+    },
     /// Saved state that does not belong to this run.
     #[error("the saved state of {owner} does not fit this run: {problem}")]
     Saved {

@@ -36,7 +36,9 @@ pub use evaluation::{SiteEvaluation, evaluate, predict};
 pub use grouping::Grouping;
 pub use journal::{Journal, Snapshot};
 pub use observer::{Observer, Progress, Silent};
-pub use setup::{Forecast, ForecastRound, Hospital, Setup};
+pub use setup::{
+    Announcement, CoordinatorSetup, Counts, Forecast, ForecastRound, Hospital, HospitalSetup, Setup,
+};
 pub use simulation::{Outcome, Simulation};
 pub use site::Site;
 pub use volatile::{VolatileJournal, VolatileLedger};

@@ -49,16 +49,16 @@ pub(super) fn test_grouping(
     grouping.with_hospitals(dataset, &hospitals).map(Some).map_err(|error| refused(&error))
 }
 
-/// When hospitals evaluate and what is measured.
-pub(super) fn plan(config: &Config, grouping: Option<&Grouping>, classes: usize) -> EvaluationPlan {
+/// When hospitals evaluate and what is measured; about fairness by these attributes, when it is measured.
+pub(super) fn plan(config: &Config, attributes: Option<Vec<String>>, classes: usize) -> EvaluationPlan {
     let (fairness, thresholds) = (&config.fairness, &config.fairness.thresholds);
     EvaluationPlan {
         every: config.evaluation.evaluate_every,
         fraction: config.federated.fraction_evaluate,
         least: config.federated.min_evaluate_clients as usize,
-        fairness: grouping.map(|grouping| FairnessPlan {
+        fairness: attributes.map(|attributes| FairnessPlan {
             every: fairness.evaluate_every,
-            attributes: grouping.attributes().map(str::to_owned).collect(),
+            attributes,
             hospitals: by_hospital(config),
             classes,
             thresholds: Thresholds {
