@@ -27,6 +27,8 @@ pub struct Aggregator {
     pub(crate) state: State,
     /// Hospitals of the next round that sent no update at all, but something else.
     refused: usize,
+    /// Hospitals of the next round whose updates were left out because they were out of line.
+    suspects: usize,
 }
 
 /// A step and how it came about.
@@ -53,7 +55,7 @@ impl Aggregator {
             Rule::CenteredClipping { .. } => State::Centre(None),
             _ => State::Nothing,
         };
-        Ok(Self { rule, pre, state, refused: 0 })
+        Ok(Self { rule, pre, state, refused: 0, suspects: 0 })
     }
 
     /// The rule.
@@ -79,6 +81,13 @@ impl Aggregator {
         self.refused = refused;
     }
 
+    /// For the next round: the updates of `suspects` further hospitals were left out because they were out of
+    /// line. That is no proof that they are bad. Where the rest is too small for the f that the rule was told
+    /// to withstand, f is lowered by what is missing, and by `suspects` at the most; a warning says so.
+    pub fn suspect(&mut self, suspects: usize) {
+        self.suspects = suspects;
+    }
+
     /// The step of `round`, for a model of `parameters` parameters.
     ///
     /// Every update must belong to `round`, have `parameters` values and come from a site of its own. The
@@ -102,7 +111,9 @@ impl Aggregator {
         parameters: usize,
     ) -> Result<Aggregate, AggregateError> {
         let updates = in_order(updates, round, parameters)?;
-        let (rule, pre) = (self.rule.without_bad(self.refused), self.pre.without_bad(self.refused));
+        let (rule, lowered) =
+            self.rule.without_bad(self.refused).without_suspects(updates.len(), self.suspects);
+        let pre = self.pre.without_bad(self.refused).without_suspects(updates.len(), self.suspects);
         check(rule, updates.len())?;
         self.state.check(parameters)?;
         let rows = Rows::new(updates.iter().map(|update| update.delta()).collect(), parameters);
@@ -114,9 +125,10 @@ impl Aggregator {
             }
         };
         let mut warnings = self.warnings(rule, updates.len());
+        warnings.extend(lowered);
         let outcome = self.outcome(rule, &updates, &rows, memory, &mut warnings)?;
         self.remember(&updates, &outcome.step);
-        self.refused = 0;
+        (self.refused, self.suspects) = (0, 0);
         let sites = updates.iter().map(|update| update.site().clone());
         Ok(Aggregate { shares: sites.zip(outcome.shares).collect(), step: outcome.step, warnings })
     }

@@ -42,7 +42,9 @@ mod report;
 pub use expected::{AnnouncedNoise, AnnouncedTraining, Expected};
 pub use report::{Finding, InspectionWarning, Statistic};
 
+use crate::distances::Gram;
 use crate::error::AggregateError;
+use crate::selection::OpenedProducts;
 use crate::update::SiteUpdate;
 use cutoff::{FEWEST, RATE, Sides, center_and_spread, cutoff, median};
 use history::History;
@@ -65,6 +67,17 @@ const FARTHEST: f64 = 30.0;
 const ENOUGH: usize = 8;
 /// Logarithms need a number: less than the smallest positive `f32`.
 const SMALLEST_NORM: f64 = 1e-46;
+
+/// What a finding about an update leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDetection {
+    /// It is reported.
+    Flag,
+    /// The update is left out.
+    Exclude,
+    /// The run stops with the last good model.
+    Halt,
+}
 
 /// How norms are compared between hospitals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -93,6 +106,16 @@ impl DetectorSettings {
         } else {
             Err(AggregateError::Threshold { found: threshold })
         }
+    }
+
+    /// How norms are compared.
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// The threshold.
+    pub fn threshold(&self) -> f64 {
+        self.threshold
     }
 }
 
@@ -126,8 +149,35 @@ impl Detector {
     pub fn inspect(&self, updates: &[SiteUpdate], expected: &BTreeMap<SiteId, Expected>) -> Inspection {
         let mut updates: Vec<&SiteUpdate> = updates.iter().collect();
         updates.sort_by(|a, b| a.site().cmp(b.site()));
-        let norms: Vec<f64> = updates.iter().map(|update| update.norm()).collect();
-        let mut round = Round { updates, norms, findings: Vec::new(), warnings: Vec::new() };
+        let round = Round {
+            sites: updates.iter().map(|update| update.site()).collect(),
+            norms: updates.iter().map(|update| update.norm()).collect(),
+            seen: Seen::Updates(updates),
+            findings: Vec::new(),
+            warnings: Vec::new(),
+        };
+        self.search(round, expected)
+    }
+
+    /// Searches the updates of one round of which only the inner products are known. Norms and directions
+    /// follow from them; the numbers of images that hospitals claim do not, and are not searched.
+    pub fn inspect_products(
+        &self,
+        opened: &OpenedProducts,
+        expected: &BTreeMap<SiteId, Expected>,
+    ) -> Inspection {
+        let products = opened.products();
+        let round = Round {
+            sites: opened.sites().iter().collect(),
+            norms: (0..products.rows()).map(|at| products.get(at, at).sqrt()).collect(),
+            seen: Seen::Products { products, parameters: opened.parameters() },
+            findings: Vec::new(),
+            warnings: Vec::new(),
+        };
+        self.search(round, expected)
+    }
+
+    fn search(&self, mut round: Round<'_>, expected: &BTreeMap<SiteId, Expected>) -> Inspection {
         round.against_the_plan(expected);
         let mut next = self.clone();
         match self.settings.method {
@@ -167,29 +217,38 @@ struct Sizes {
     long: f64,
 }
 
+/// What is known of a round's updates.
+enum Seen<'a> {
+    Updates(Vec<&'a SiteUpdate>),
+    Products { products: &'a Gram, parameters: usize },
+}
+
 /// One round under search.
 struct Round<'a> {
-    /// In the order of the hospitals' names.
-    updates: Vec<&'a SiteUpdate>,
+    /// In the order of their names.
+    sites: Vec<&'a SiteId>,
     norms: Vec<f64>,
+    seen: Seen<'a>,
     findings: Vec<Finding>,
     warnings: Vec<InspectionWarning>,
 }
 
 impl Round<'_> {
     fn find(&mut self, at: usize, statistic: Statistic, value: f64, threshold: f64, power: Option<f64>) {
-        let site = self.updates[at].site().clone();
+        let site = self.sites[at].clone();
         self.findings.push(Finding { site, statistic, value, threshold, power });
     }
 
     /// Sizes and counts that the hospital's own plan rules out.
     fn against_the_plan(&mut self, expected: &BTreeMap<SiteId, Expected>) {
-        for at in 0..self.updates.len() {
-            let Some(expected) = expected.get(self.updates[at].site()) else { continue };
-            let (norm, claimed) = (self.norms[at], self.updates[at].weight());
+        for at in 0..self.sites.len() {
+            let Some(expected) = expected.get(self.sites[at]) else { continue };
+            let norm = self.norms[at];
             if let Some(least) = expected.least_norm().filter(|least| norm < *least) {
                 self.find(at, Statistic::TooSmall, norm, least, None);
             }
+            let Seen::Updates(updates) = &self.seen else { continue };
+            let claimed = updates[at].weight();
             if let Some(enrolled) = expected.samples().filter(|enrolled| claimed != *enrolled) {
                 self.find(at, Statistic::SampleCount, claimed, enrolled, None);
             }
@@ -204,16 +263,16 @@ impl Round<'_> {
         scale: f64,
         history: &mut History,
     ) -> Option<Sizes> {
-        let hospitals = self.updates.len();
+        let hospitals = self.sites.len();
         let Some(cutoff) = cutoff(hospitals, Sides::Both) else {
             self.warnings.push(InspectionWarning::TooFewHospitals { hospitals, needed: FEWEST });
             return None;
         };
-        let logarithm = |(update, norm): (&&SiteUpdate, &f64)| {
-            let scale = expected.get(update.site()).map_or(1.0, Expected::scale);
+        let logarithm = |(site, norm): (&&SiteId, &f64)| {
+            let scale = expected.get(*site).map_or(1.0, Expected::scale);
             (norm.max(SMALLEST_NORM) / scale).ln()
         };
-        let values: Vec<f64> = self.updates.iter().zip(&self.norms).map(logarithm).collect();
+        let values: Vec<f64> = self.sites.iter().zip(&self.norms).map(logarithm).collect();
         let (center, spread) = center_and_spread(&values);
         let spread = spread.max(LEAST_SPREAD);
         let threshold = (cutoff * scale).min(FARTHEST.ln() / spread);
@@ -230,7 +289,7 @@ impl Round<'_> {
         self.against_the_past(&values, scale, history, &mut usual);
         // What was out of line does not become the new usual.
         for (at, value) in relative(&values).into_iter().enumerate().filter(|(at, _)| usual[*at]) {
-            history.push(self.updates[at].site(), value);
+            history.push(self.sites[at], value);
         }
         Some(Sizes { scores, spread, long: threshold / 3.0 })
     }
@@ -240,10 +299,10 @@ impl Round<'_> {
     /// against.
     fn against_the_past(&mut self, values: &[f64], scale: f64, history: &History, usual: &mut [bool]) {
         let chance = RATE / values.len() as f64;
-        let changed = |(update, value): (&&SiteUpdate, f64)| {
-            history.of(update.site(), chance).map(|past| (value - past.mean, past))
+        let changed = |(site, value): (&&SiteId, f64)| {
+            history.of(site, chance).map(|past| (value - past.mean, past))
         };
-        let changes: Vec<_> = self.updates.iter().zip(relative(values)).map(changed).collect();
+        let changes: Vec<_> = self.sites.iter().zip(relative(values)).map(changed).collect();
         let known: Vec<f64> = changes.iter().flatten().map(|(change, _)| *change).collect();
         if known.is_empty() {
             return;
@@ -277,15 +336,21 @@ impl Round<'_> {
 
     /// Long updates that point against the others.
     fn directions(&mut self, scale: f64, sizes: &Sizes) {
-        let hospitals = self.updates.len();
+        let hospitals = self.sites.len();
         let Some(cutoff) = cutoff(hospitals, Sides::Low) else { return };
-        let cosines = direction::cosines(&self.updates, &self.norms);
+        let (cosines, parameters) = match &self.seen {
+            Seen::Updates(updates) => {
+                let parameters = updates.first().map_or(0, |update| update.delta().len());
+                (direction::cosines(updates, &self.norms), parameters)
+            }
+            Seen::Products { products, parameters } => (direction::cosines_of(products), *parameters),
+        };
         let known: Vec<f64> = cosines.iter().copied().flatten().collect();
         if known.len() < FEWEST {
             return;
         }
         let (center, spread) = center_and_spread(&known);
-        let parameters = self.updates[0].delta().len().max(1) as f64;
+        let parameters = parameters.max(1) as f64;
         let spread = spread.max(LEAST_TURN * center.abs()).max(1.0 / parameters.sqrt());
         let threshold = cutoff * scale;
         let power = power(2.0 * center.max(0.0) / spread, threshold)
@@ -322,7 +387,7 @@ impl Round<'_> {
 
     fn blind(&mut self, statistic: Statistic, power: f64) {
         if power < 0.5 {
-            let hospitals = self.updates.len();
+            let hospitals = self.sites.len();
             self.warnings.push(InspectionWarning::Blind { statistic, hospitals, power });
         }
     }

@@ -122,6 +122,12 @@ impl Gram {
         SquaredDistances { matrix: Matrix { what: "squared distances", rows: n, entries } }
     }
 
+    /// The products among some of the updates.
+    pub(crate) fn only(&self, rows: &[usize]) -> Self {
+        let entries = rows.iter().flat_map(|i| rows.iter().map(|j| self.get(*i, *j))).collect();
+        Self { matrix: Matrix { what: self.matrix.what, rows: rows.len(), entries } }
+    }
+
     /// The cosine between two updates; 0 where one of them is zero.
     pub(crate) fn cosine(&self, i: usize, j: usize) -> f64 {
         let norms = self.get(i, i).sqrt() * self.get(j, j).sqrt();

@@ -90,6 +90,36 @@ pub enum AggregateError {
     /// Nearest-neighbour mixing makes hospitals alike, and FoolsGold takes hospitals that are alike for Sybils.
     #[error("nearest-neighbour mixing cannot precede foolsgold, which excludes hospitals that are alike")]
     MixedSybils,
+    /// The rule does not select updates, so it cannot be followed where only distances are known.
+    #[error("{rule} does not select among updates by their distances")]
+    NotSelecting {
+        /// The rule, with its parameters.
+        rule: String,
+    },
+    /// The sum of so few updates would show them.
+    #[error("{rule} selects {selected} updates, and a sum of fewer than {needed} is not opened")]
+    TooFewSelected {
+        /// The rule, with its parameters.
+        rule: String,
+        /// Updates that it selects.
+        selected: usize,
+        /// Updates that a sum must have.
+        needed: usize,
+    },
+    /// Updates are out of line, and the run is to stop then.
+    #[error("updates are out of line")]
+    OutOfLine {
+        /// Whose.
+        sites: Vec<SiteId>,
+    },
+    /// Hospitals are not in the order of their names, or one comes twice.
+    #[error("{first} stands before {second}: hospitals stand in the order of their names, each once")]
+    Unordered {
+        /// The one before.
+        first: SiteId,
+        /// The one after.
+        second: SiteId,
+    },
     /// A matrix of distances or products is not what it claims to be.
     #[error("the matrix of {what} is wrong at row {row}, column {column}: {expected}")]
     Matrix {

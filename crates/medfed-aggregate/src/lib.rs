@@ -52,6 +52,7 @@ mod krum;
 mod mixing;
 mod rows;
 mod rule;
+pub mod selection;
 mod sorting_network;
 mod state;
 mod update;

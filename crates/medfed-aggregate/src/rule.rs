@@ -141,6 +141,40 @@ impl Rule {
         }
     }
 
+    /// The rule for the `hospitals` that remain after `suspects` were left out because their updates were out
+    /// of line. A finding is no proof: f stays where the rest is large enough, and is lowered only as far as
+    /// the rest asks for, by `suspects` at the most. So the rule withstands as many as before as long as those
+    /// by which f was lowered were bad. The warnings say what it withstands now.
+    pub(crate) fn without_suspects(self, hospitals: usize, suspects: usize) -> (Self, Vec<RuleWarning>) {
+        let mut warnings = Vec::new();
+        if suspects == 0 {
+            return (self, warnings);
+        }
+        let mut lowered = |byzantine: usize, factor: usize| {
+            let most = hospitals.saturating_sub(3) / factor;
+            let rest = byzantine.min(most.max(byzantine.saturating_sub(suspects)));
+            if rest < byzantine {
+                let rule = self.name();
+                warnings.push(RuleWarning::WithstandsFewer { rule, left_out: suspects, byzantine, rest });
+            }
+            rest
+        };
+        let rule = match self {
+            Self::Krum { byzantine } => Self::Krum { byzantine: lowered(byzantine, 2) },
+            Self::Bulyan { byzantine } => Self::Bulyan { byzantine: lowered(byzantine, 4) },
+            Self::MultiKrum { byzantine, selected } => {
+                let byzantine = lowered(byzantine, 2);
+                let rest = selected.min(hospitals.saturating_sub(byzantine)).max(1);
+                if rest < selected {
+                    warnings.push(RuleWarning::SelectsFewer { selected: rest, configured: selected });
+                }
+                Self::MultiKrum { byzantine, selected: rest }
+            }
+            other => other,
+        };
+        (rule, warnings)
+    }
+
     pub(crate) fn check(self) -> Result<(), AggregateError> {
         match self {
             Self::MultiKrum { selected: 0, .. } => {
@@ -192,6 +226,18 @@ impl PreStep {
             Self::NearestNeighbourMixing { byzantine } => Self::NearestNeighbourMixing {
                 byzantine: byzantine.checked_sub(refused).unwrap_or(byzantine),
             },
+        }
+    }
+
+    /// The step for the rest of the hospitals, as [`Rule::without_suspects`].
+    pub(crate) fn without_suspects(self, hospitals: usize, suspects: usize) -> Self {
+        match self {
+            Self::NearestNeighbourMixing { byzantine } => {
+                let most = hospitals.saturating_sub(1) / 2;
+                let byzantine = byzantine.min(most.max(byzantine.saturating_sub(suspects)));
+                Self::NearestNeighbourMixing { byzantine }
+            }
+            Self::None => Self::None,
         }
     }
 
@@ -249,6 +295,25 @@ pub enum RuleWarning {
         /// Updates that the guarantee covers: n−f−2.
         covered: usize,
     },
+    /// So many hospitals were left out because they were out of line that the rule withstands fewer among
+    /// the rest.
+    WithstandsFewer {
+        /// The rule.
+        rule: &'static str,
+        /// Hospitals that were left out.
+        left_out: usize,
+        /// Bad hospitals that it was told to withstand.
+        byzantine: usize,
+        /// Bad hospitals that it withstands among the rest.
+        rest: usize,
+    },
+    /// Multi-Krum selects fewer updates than configured, since hospitals were left out.
+    SelectsFewer {
+        /// Updates selected.
+        selected: usize,
+        /// Updates configured.
+        configured: usize,
+    },
     /// The geometric median was still moving when its iterations were used up.
     NotConverged {
         /// Iterations made.
@@ -280,6 +345,14 @@ impl fmt::Display for RuleWarning {
             Self::BeyondProof { selected, covered } => {
                 write!(f, "multi_krum selects {selected} updates, its guarantee covers {covered}")
             }
+            Self::WithstandsFewer { rule, left_out, byzantine, rest } => write!(
+                f,
+                "{left_out} hospitals were left out because they were out of line; among the rest {rule} withstands {rest} bad ones, not {byzantine}"
+            ),
+            Self::SelectsFewer { selected, configured } => write!(
+                f,
+                "hospitals were left out because they were out of line; multi_krum selects {selected} of the rest, not {configured}"
+            ),
             Self::NotConverged { iterations, movement } => {
                 write!(
                     f,

@@ -1,5 +1,6 @@
 //! Whether a hospital's update points where the others point.
 
+use crate::distances::Gram;
 use crate::update::SiteUpdate;
 
 /// Coordinates that are looked at in one go: a block of the sum stays in the first-level cache.
@@ -31,13 +32,26 @@ pub(super) fn cosines(updates: &[&SiteUpdate], norms: &[f64]) -> Vec<Option<f64>
             *product += scale * dot;
         }
     }
+    to_the_others(&with_sum, |at| norms[at] > 0.0)
+}
+
+/// The same from the inner products of the updates.
+pub(super) fn cosines_of(products: &Gram) -> Vec<Option<f64>> {
+    let n = products.rows();
+    // An update of length 0 has the cosine 0 to all, itself included, and adds nothing to the sum.
+    let with_sum: Vec<f64> = (0..n).map(|i| (0..n).map(|j| products.cosine(i, j)).sum()).collect();
+    to_the_others(&with_sum, |at| products.get(at, at) > 0.0)
+}
+
+/// From ⟨h_i, S⟩ for every update.
+fn to_the_others(with_sum: &[f64], has_length: impl Fn(usize) -> bool) -> Vec<Option<f64>> {
     let length: f64 = with_sum.iter().sum();
-    let cosine = |(product, norm): (&f64, &f64)| {
+    let cosine = |(at, product): (usize, &f64)| {
         let others = length - 2.0 * product + 1.0;
         // Below this the others cancel up to rounding, and have no direction.
-        (*norm > 0.0 && others > 1e-9).then(|| ((product - 1.0) / others.sqrt()).clamp(-1.0, 1.0))
+        (has_length(at) && others > 1e-9).then(|| ((product - 1.0) / others.sqrt()).clamp(-1.0, 1.0))
     };
-    with_sum.iter().zip(norms).map(cosine).collect()
+    with_sum.iter().enumerate().map(cosine).collect()
 }
 
 #[cfg(test)]
@@ -62,6 +76,14 @@ mod tests {
         let updates: Vec<&SiteUpdate> = updates.iter().collect();
         let norms: Vec<f64> = updates.iter().map(|update| update.norm()).collect();
         let found = cosines(&updates, &norms);
+        let product = |k: usize| -> f64 {
+            let pair = updates[k / 4].delta().iter().zip(updates[k % 4].delta());
+            pair.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+        };
+        let of_products = cosines_of(&Gram::new(4, (0..16).map(product).collect()).unwrap());
+        for (a, b) in found.iter().zip(of_products) {
+            assert!(a.zip(b).is_none_or(|(a, b)| (a - b).abs() < 1e-12) && a.is_some() == b.is_some());
+        }
         assert_eq!(found[3], None);
         for i in 0..3 {
             let mut others = vec![0.0; 5000];
