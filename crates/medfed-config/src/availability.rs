@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::section::{Device, Pretrained, RobustMethod, Sections, SecureMode};
+use crate::section::{Device, OnDetection, Pretrained, RobustMethod, Sections, SecureMode};
 use crate::tree::{Tree, Value};
 
 /// A feature that is switched on and that this version cannot deliver. A run is refused until it is
@@ -139,6 +139,10 @@ fn masking(sections: &Sections, note: &mut impl FnMut(&'static str, String)) {
     if let Ok(mode) = sections.secure_mode() {
         let text = match mode {
             SecureMode::Groups => "the rule compares the sums of random groups of hospitals",
+            SecureMode::Selection => {
+                "the distances between updates are shown to everyone, then the sum of the updates that the \
+                 rule selects, all of one weight"
+            }
             SecureMode::Auto | SecureMode::Sum => "the coordinator sees one sum of all updates",
         };
         note("secure_aggregation.mode", format!("{}: {text}", mode.as_str()));
@@ -159,11 +163,30 @@ fn masking(sections: &Sections, note: &mut impl FnMut(&'static str, String)) {
     if !secure.simulate_encryption {
         note("secure_aggregation.simulate_encryption", "has no effect: shares are always sealed".to_owned());
     }
-    if robust.enabled && robust.enable_detection {
+    let selects = sections.secure_mode() == Ok(SecureMode::Selection);
+    if robust.enabled && robust.enable_detection && !selects {
         note(
             "robust_aggregation.enable_detection",
-            "has no effect under masks: nobody sees a single update".to_owned(),
+            "has no effect under masks that open sums only (`secure_aggregation.mode: selection` opens \
+             norms and directions)"
+                .to_owned(),
         );
+    }
+    if selects && robust.enable_detection && robust.on_detection == OnDetection::Exclude {
+        note(
+            "robust_aggregation.on_detection",
+            "exclude: what is unusual for a hospital's own past alone is reported under masks, not left out"
+                .to_owned(),
+        );
+    }
+    if selects && !sections.privacy.enabled {
+        note(
+            "secure_aggregation.mode",
+            "selection without privacy: norms and distances of updates without noise are shown".to_owned(),
+        );
+    }
+    if !selects && secure.norm_bound.is_some() {
+        note("secure_aggregation.norm_bound", "has no effect: only `mode: selection` has a bound".to_owned());
     }
     if fairness.enabled && fairness.on_violation.adjust_weights {
         note(

@@ -300,11 +300,38 @@ fn masks_and_rules_go_together_or_are_refused() {
     assert_eq!(mode(10, ", method: trimmed_mean, trim_ratio: 0.1"), Ok(SecureMode::Groups));
     assert_eq!(mode(6, ", method: median"), Ok(SecureMode::Groups));
     assert_eq!(mode(6, ", method: krum, num_byzantine: 0"), Ok(SecureMode::Groups));
+    assert_eq!(mode(8, ", method: multi_krum, num_byzantine: 2, multi_krum_k: 6"), Ok(SecureMode::Selection));
+    assert_eq!(mode(4, ", method: multi_krum, num_byzantine: 0, multi_krum_k: 3"), Ok(SecureMode::Selection));
+    assert_eq!(mode(4, ", method: foolsgold"), Ok(SecureMode::Selection));
+    // Two selected of six show each other's updates; three groups of two do not.
+    assert_eq!(mode(6, ", method: multi_krum, multi_krum_k: 2"), Ok(SecureMode::Groups));
+    let detection = ", method: fedavg, enable_detection: true";
+    assert_eq!(mode(4, detection), Ok(SecureMode::Sum));
+    let selection = masked(4, true, ", mode: selection", detection).unwrap();
+    assert_eq!(selection.secure_mode(), Ok(SecureMode::Selection));
     for (hospitals, privacy, secure, robust, key, choice) in [
         (5, true, "", ", method: median", "mode", "takes 6 hospitals"),
         (8, false, "", ", method: median", "mode", "takes 9 hospitals"),
         (9, true, "", ", method: krum, num_byzantine: 1", "mode", "takes 10 hospitals"),
-        (9, true, "", ", method: foolsgold", "mode", "use_masking: false"),
+        (3, true, "", ", method: foolsgold", "mode", "among 4 hospitals"),
+        (9, true, ", mode: groups", ", method: foolsgold", "mode", "mode: selection"),
+        (9, true, ", mode: sum", ", method: foolsgold", "mode", "mode: selection"),
+        (9, true, ", mode: selection", ", method: median", "mode", "mode: groups"),
+        (9, true, ", mode: selection", ", method: bulyan", "mode", "take multi_krum"),
+        (9, true, ", mode: selection", ", method: krum", "mode", "multi_krum_k: 3"),
+        (9, true, ", mode: selection", ", method: multi_krum, multi_krum_k: 2", "mode", "to 3 or more"),
+        (8, true, ", mode: selection", ", method: multi_krum, multi_krum_k: 3, pre: nnm", "mode", "pre: none"),
+        (
+            8,
+            true,
+            ", mode: selection",
+            ", method: multi_krum, num_byzantine: 3, multi_krum_k: 3",
+            "mode",
+            "needs 9 hospitals",
+        ),
+        (7, true, "", ", method: multi_krum, num_byzantine: 3, multi_krum_k: 3", "mode", "needs 9 hospitals"),
+        (9, true, ", mode: selection", ", method: fedavg", "mode", "mode: sum"),
+        (3, true, ", mode: selection", ", method: fedavg, enable_detection: true", "mode", "among 4 hospitals"),
         (9, true, ", mode: sum", ", method: median", "mode", "mode: groups"),
         (3, false, ", min_clients: 2", ", method: fedavg", "min_clients", "3 or more"),
         (9, true, ", threshold: 6", ", method: fedavg", "threshold", "7 or more of 9"),

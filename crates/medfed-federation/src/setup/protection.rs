@@ -89,6 +89,7 @@ pub(super) fn masking(
     let problem = |problem| FederationError::Setting { key: "secure_aggregation.mode", problem };
     let mode = match config.secure_mode().map_err(problem)? {
         section::SecureMode::Groups => MaskingMode::Groups,
+        section::SecureMode::Selection => return Err(problem("selection is being wired".to_owned())),
         section::SecureMode::Auto | section::SecureMode::Sum => MaskingMode::Sum,
     };
     let averages = !robust.enabled || robust.method == section::RobustMethod::Fedavg;
