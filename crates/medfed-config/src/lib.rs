@@ -104,7 +104,7 @@ impl Config {
     }
 
     /// SHA-256, in hexadecimal digits, of everything that bears on the result: all but `output`,
-    /// `dashboard`, and the run's name and description. Equal configurations train equal models.
+    /// `dashboard`, `network`, and the run's name and description. Equal configurations train equal models.
     pub fn hash(&self) -> String {
         hash_of(self.to_json())
     }
@@ -116,6 +116,7 @@ pub fn hash_of(mut config: Value) -> String {
     if let Some(sections) = config.as_object_mut() {
         sections.remove("output");
         sections.remove("dashboard");
+        sections.remove("network");
         if let Some(experiment) = sections.get_mut("experiment").and_then(Value::as_object_mut) {
             experiment.remove("name");
             experiment.remove("description");

@@ -7,6 +7,7 @@ mod data;
 mod fairness;
 mod federated;
 mod model;
+mod network;
 mod orchestrator;
 mod output;
 mod privacy;
@@ -22,6 +23,7 @@ pub use fairness::{
 };
 pub use federated::Federated;
 pub use model::{Model, ModelName, Pretrained};
+pub use network::Network;
 pub use orchestrator::{LogLevel, NoiseStrategy, Orchestrator};
 pub use output::{Dashboard, Device, Evaluation, Experiment, Metric, Output};
 pub use privacy::{AccountantName, NoiseSetting, Privacy, PrivacyUnit};
@@ -69,6 +71,9 @@ pub struct Sections {
     pub output: Output,
     /// Name and seed of the run.
     pub experiment: Experiment,
+    /// How long a coordinator waits for hospitals on a network, and how often it tries. Nothing here changes what
+    /// a round computes or what it costs.
+    pub network: Network,
     /// Hospitals that misbehave on purpose. For simulations only.
     pub simulation: Simulation,
 }
