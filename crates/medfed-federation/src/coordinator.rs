@@ -18,8 +18,11 @@ pub(crate) use state::OWNER;
 pub use training::{Aborted, Training};
 
 use crate::error::FederationError;
+use crate::evaluation::SiteEvaluation;
 use crate::masking::MaskingPlan;
-use crate::report::{RoundReport, RunStatus, SiteDecision, SitePrivacy};
+use crate::report::{
+    FinalEvaluation, FinalFairness, HospitalPerformance, RoundReport, RunStatus, SiteDecision, SitePrivacy,
+};
 use medfed_aggregate::Aggregator;
 use medfed_aggregate::anomaly::Detector;
 use medfed_dp::orchestrator::Action;
@@ -29,7 +32,7 @@ use medfed_nn::schedule::LearningRate;
 use medfed_types::{NoiseMultiplier, RoundId, SamplingRate, Seed, SiteId};
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 
@@ -203,6 +206,9 @@ pub struct Ended {
 }
 
 impl Coordinator {
+    /// The name under which its state is kept.
+    pub const OWNER: &'static str = OWNER;
+
     /// A coordinator before the first round, with the initial parameters.
     pub fn new(
         settings: CoordinatorSettings,
@@ -371,6 +377,32 @@ impl Coordinator {
     /// The rule by which updates become a step.
     pub fn aggregator(&self) -> &Aggregator {
         &self.aggregator
+    }
+
+    /// Everything that hospitals measured about the model that the run leaves. The coordinator has no images
+    /// of its own to measure on.
+    pub fn final_evaluation(
+        &self,
+        evaluations: &BTreeMap<SiteId, SiteEvaluation>,
+    ) -> Result<FinalEvaluation, FederationError> {
+        let fairness = match &self.settings.evaluation.fairness {
+            Some(plan) => Some(FinalFairness { validation: Some(plan.measure(evaluations)?), test: None }),
+            None => None,
+        };
+        let hospitals = evaluations.iter().map(|(hospital, evaluation)| HospitalPerformance {
+            hospital: hospital.clone(),
+            patients: evaluation.patients,
+            performance: evaluation.performance.clone(),
+        });
+        Ok(FinalEvaluation { hospitals: hospitals.collect(), test: None, fairness })
+    }
+
+    /// Refuses counts of a hospital that cannot be.
+    pub fn check_evaluation(&self, evaluation: &SiteEvaluation) -> Result<(), FederationError> {
+        match &self.settings.evaluation.fairness {
+            Some(plan) => Ok(plan.check(&evaluation.groups)?),
+            None => Ok(()),
+        }
     }
 
     /// The hospitals, in the order of their names.

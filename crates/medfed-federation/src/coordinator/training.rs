@@ -112,6 +112,11 @@ impl Training {
         Ok(())
     }
 
+    /// Whether updates stay with their hospitals.
+    pub fn is_masked(&self) -> bool {
+        self.core.is_masked()
+    }
+
     /// Goes on without a hospital that did not answer in time, or would not; `reason` is a sentence without
     /// full stop. A reply that is there already stays.
     pub fn miss(&mut self, site: SiteId, reason: String) {
