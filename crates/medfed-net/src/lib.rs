@@ -9,15 +9,18 @@
 //! bytes.
 
 pub mod certificate;
+pub mod clock;
 pub mod fingerprint;
 pub mod party;
 mod pem;
+pub mod pki;
+mod private_file;
 pub mod problem;
 pub mod revocation;
 pub mod transport;
 
 /// The messages and the service of `proto/federation.proto`. A test compares it with what the protocol gives.
-#[expect(missing_docs, unreachable_pub, clippy::pedantic, reason = "generated")]
+#[expect(unreachable_pub, clippy::pedantic, reason = "generated")]
 #[rustfmt::skip]
 #[path = "generated/medfed.v1.rs"]
 mod wire;
@@ -25,6 +28,8 @@ mod wire;
 pub use certificate::{Authority, Certificate, CertificateProblem};
 pub use fingerprint::Fingerprint;
 pub use party::Party;
+pub use pki::{AuthorityFolder, Holder, Identity, PkiError, Roster};
+pub use private_file::FileError;
 pub use problem::LinkProblem;
 pub use revocation::Revocations;
 pub use transport::{CoordinatorEvent, CoordinatorTransport, LinkState, SendError, SiteEvent, SiteTransport};
