@@ -154,6 +154,12 @@ pub enum AggregateError {
         /// The threshold found.
         found: f64,
     },
+    /// A norm that an update is expected to have is out of range.
+    #[error("the norm of an expected update must be finite and above 0, not {found}")]
+    Expected {
+        /// The norm found.
+        found: f64,
+    },
     /// The stored history of the detector cannot be read.
     #[error("the stored history of the detector cannot be restored: {0}")]
     DetectorState(#[source] StateFault),

@@ -27,7 +27,7 @@
 //! differs from round to round averages out of a sum and not out of a sequence: Sybils that add much noise
 //! of their own are recognised later or not at all.
 
-use crate::anomaly::{Detector, DetectorSettings, Expected, Finding, InspectionWarning, OnDetection, Statistic};
+use crate::anomaly::{Detector, DetectorSettings, Expected, Finding, InspectionWarning, OnDetection};
 use crate::distances::Gram;
 use crate::error::{AggregateError, StateFault};
 use crate::foolsgold::foolsgold_weights;
@@ -406,12 +406,5 @@ impl ProductHistory {
             all.insert(pair, sum);
         }
         Ok(Self(all))
-    }
-}
-
-impl Statistic {
-    /// Whether it follows from the inner products of one round, so that everyone can compute it under masks.
-    pub fn follows_from_products(self) -> bool {
-        matches!(self, Self::Norm | Self::Cosine | Self::TooSmall)
     }
 }

@@ -6,9 +6,12 @@
 //!
 //! *Not in any entry*: images, patients, numbers of images or patients, values of updates or of
 //! parameters, losses and metrics. A sampling rate is in the entries, because ε cannot be recomputed
-//! without it; where it was computed from the number of units, it gives that number away.
+//! without it; where it was computed from the number of units, it gives that number away. A run that selects
+//! among masked updates opens their inner products to every hospital; they are in its log, so that anyone can
+//! select again.
 
 mod fields;
+mod selection;
 
 use crate::error::EntryProblem;
 use crate::merkle::Digest;
@@ -19,6 +22,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 pub use fields::{Audience, Escape, Matter, Status};
+pub use selection::{Compared, Consequence, Criterion, ExpectedNorm, Search, Selection};
 
 const FORMAT: u8 = 1;
 
@@ -49,6 +53,8 @@ pub enum Entry {
     Operator(Operator),
     /// The run is over.
     Finished(Finished),
+    /// Inner products were opened, and hospitals selected by them.
+    Selection(Selection),
 }
 
 /// The run begins.
@@ -259,6 +265,7 @@ impl Entry {
                 out.long(it.time);
             }
             Self::Finished(it) => it.write(&mut out)?,
+            Self::Selection(it) => it.write(&mut out)?,
         }
         let bytes = out.finish();
         let (field, found, limit) = ("the entry", bytes.len(), crate::tile::MAX_ENTRY);
@@ -303,6 +310,7 @@ impl Entry {
                 Self::Operator(Operator { action, time: fields.long("the time")? })
             }
             8 => Self::Finished(Finished::read(&mut fields)?),
+            9 => Self::Selection(Selection::read(&mut fields)?),
             found => return Err(EntryProblem::Unknown { what: "kind", found }),
         };
         fields.finish()?;
@@ -320,6 +328,7 @@ impl Entry {
             Self::Round(_) => 6,
             Self::Operator(_) => 7,
             Self::Finished(_) => 8,
+            Self::Selection(_) => 9,
         }
     }
 }

@@ -125,7 +125,8 @@ pub(crate) fn course(round: u32, logged: impl Fn(&SiteId) -> usize) -> Course {
     }
     let events =
         if round == 2 { vec![("noise_raised".to_owned(), r#"{"to":1.2}"#.to_owned())] } else { vec![] };
-    Course { round: RoundId(round), payments, events, participants, excluded, after: model(round) }
+    let (round, after) = (RoundId(round), model(round));
+    Course { round, payments, events, selection: None, participants, excluded, after }
 }
 
 pub(crate) fn end() -> Finished {

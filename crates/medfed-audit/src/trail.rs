@@ -6,7 +6,7 @@
 use crate::checkpoint::lines;
 use crate::entry::{
     Action, Configuration, Entry, Event, Excluded, Finished, Hospital, Operator, Payment, RosterNumber,
-    Round, Rules, Started,
+    Round, Rules, Selection, Started,
 };
 use crate::error::AuditError;
 use crate::log::{Log, Offer};
@@ -69,6 +69,8 @@ pub struct Course {
     pub payments: Vec<PaidSteps>,
     /// Decisions and incidents: a word, and a canonical JSON object.
     pub events: Vec<(String, String)>,
+    /// What was opened to select among the updates, and who was selected; nothing where that is not done.
+    pub selection: Option<Selection<SiteId>>,
     /// Hospitals whose updates moved the model.
     pub participants: Vec<SiteId>,
     /// The others, each with the reason.
@@ -187,7 +189,16 @@ impl<S: Storage> Trail<S> {
         for (what, detail) in course.events {
             self.add(Entry::Event(Event { round: found, what, detail }))?;
         }
+        if let Some(selection) = course.selection {
+            self.selection(selection)?;
+        }
         self.add(Entry::Round(round))
+    }
+
+    /// Records what was opened to select among updates in the round after the newest.
+    pub fn selection(&mut self, selection: Selection<SiteId>) -> Result<(), AuditError> {
+        let selection = selection.map(|site| self.number(site))?;
+        self.add(Entry::Selection(selection))
     }
 
     /// Records payments for a round that is not over.

@@ -14,6 +14,7 @@
 
 mod course;
 mod fault;
+mod selections;
 
 pub use course::{HospitalSummary, Summary};
 pub use fault::{Fault, Place, Problem};

@@ -17,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("medfed-aggregate", &["medfed-types", "medfed-secagg"]),
     ("medfed-eval", &["medfed-types"]),
     ("medfed-chart", &[]),
-    ("medfed-audit", &["medfed-types", "medfed-dp"]),
+    ("medfed-audit", &["medfed-types", "medfed-dp", "medfed-aggregate"]),
     ("medfed-store", &["medfed-types", "medfed-dp", "medfed-audit"]),
     ("medfed-report", &["medfed-types", "medfed-dp", "medfed-store", "medfed-chart"]),
     ("medfed-federation", FEDERATION),

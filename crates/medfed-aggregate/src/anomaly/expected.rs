@@ -23,6 +23,8 @@
 //! Adam divides by the gradient's own size, so an update without noise is no smaller than one with it:
 //! there is no least norm.
 
+use crate::error::AggregateError;
+
 /// What a hospital's update in one round should look like.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Expected {
@@ -100,6 +102,17 @@ impl Expected {
         }
     }
 
+    /// From numbers that were computed elsewhere: the norm of an ordinary update, and the least norm. Refuses
+    /// numbers that are not finite or not above 0.
+    pub fn new(scale: f64, least_norm: Option<f64>) -> Result<Self, AggregateError> {
+        for found in [Some(scale), least_norm].into_iter().flatten() {
+            if !(found.is_finite() && found > 0.0) {
+                return Err(AggregateError::Expected { found });
+            }
+        }
+        Ok(Self { scale, least_norm, samples: None })
+    }
+
     /// Norm of an ordinary update, up to a factor that all hospitals share.
     pub fn scale(&self) -> f64 {
         self.scale
@@ -153,6 +166,10 @@ mod tests {
         assert_eq!(Expected::of(&training(&[0.1; 5])).least_norm(), None);
         let adam = AnnouncedTraining { momentum: None, noise, ..training(&[0.1; 5]) };
         assert_eq!(Expected::of(&adam).least_norm(), None);
+        for wrong in [(0.0, None), (f64::NAN, None), (1.0, Some(-1.0)), (1.0, Some(f64::INFINITY))] {
+            assert!(Expected::new(wrong.0, wrong.1).is_err());
+        }
+        assert_eq!(Expected::new(2.0, Some(0.5)).unwrap().least_norm(), Some(0.5));
         let still =
             Expected::of(&AnnouncedTraining { noise, samples: Some(f64::NAN), ..training(&[0.0; 3]) });
         assert_eq!(still, Expected { scale: 1.0, least_norm: None, samples: None });

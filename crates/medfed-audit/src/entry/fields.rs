@@ -56,6 +56,8 @@ coded! {
         Measurements = 3, "each hospital's losses, counts and validation metrics, exact";
         /// Sums of updates under masks, of all hospitals or of groups of them.
         Sums = 4, "sums of several hospitals' updates, no single one";
+        /// Inner products of updates, so their norms, distances and directions.
+        Products = 5, "inner products of all updates: norms, distances and directions, no single value";
     }
 }
 
@@ -296,6 +298,6 @@ impl Finished {
     }
 }
 
-fn ascending<T: Ord>(field: &'static str, items: &[T]) -> Result<(), EntryProblem> {
+pub(super) fn ascending<T: Ord>(field: &'static str, items: &[T]) -> Result<(), EntryProblem> {
     if items.is_sorted_by(|a, b| a < b) { Ok(()) } else { Err(EntryProblem::Order { field }) }
 }

@@ -1,6 +1,7 @@
 //! Whether the entries tell a possible run.
 
 use super::Problem;
+use super::selections::SelectionCheck;
 use crate::entry::{Entry, Excluded, Finished, Payment, Promise, RosterNumber, Round, Rules, Status};
 use crate::merkle::Digest;
 use medfed_dp::{Accountant, History, Phase, Spent};
@@ -66,6 +67,7 @@ pub(super) struct CourseCheck {
     model: Option<Digest>,
     models: Vec<Digest>,
     averaged: bool,
+    selections: SelectionCheck,
     /// Hospitals often pay for the same: ε of histories that were looked at.
     known: BTreeMap<Vec<(u64, u64, u64)>, Spent>,
 }
@@ -97,7 +99,10 @@ impl CourseCheck {
                 self.models = vec![started.model];
                 self.averaged = started.averaged;
             }
-            Entry::Configuration(_) => self.configured = true,
+            Entry::Configuration(configuration) => {
+                self.configured = true;
+                self.selections.configured(configuration);
+            }
             Entry::Hospital(hospital) => {
                 let hospitals = &mut self.summary.hospitals;
                 if usize::from(hospital.number.0) != hospitals.len() {
@@ -115,7 +120,15 @@ impl CourseCheck {
                     paid: None,
                 });
             }
-            Entry::Rules(rules) => self.summary.rules = Some(rules.clone()),
+            Entry::Rules(rules) => {
+                self.selections.ruled(rules);
+                self.summary.rules = Some(rules.clone());
+            }
+            Entry::Selection(selection) => {
+                self.within_next(selection.round, &mut problems);
+                let names: Vec<SiteId> = self.summary.hospitals.iter().map(|it| it.site.clone()).collect();
+                self.selections.take(selection, &names, &mut problems);
+            }
             Entry::Payment(payment) => self.payment(payment, &mut problems),
             Entry::Event(event) => self.within_next(event.round, &mut problems),
             Entry::Round(round) => self.round(round, &mut problems),
@@ -231,6 +244,7 @@ impl CourseCheck {
                 problems.push(Problem::Unaccounted { site: hospital.site.clone() });
             }
         }
+        self.selections.round(round, problems);
         self.summary.rounds = round.round.0;
         self.model = Some(round.after);
         self.models.push(round.after);

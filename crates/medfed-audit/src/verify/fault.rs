@@ -230,6 +230,37 @@ pub enum Problem {
         /// The round.
         round: RoundId,
     },
+    /// A selection that does not follow from the inner products.
+    #[error(
+        "the inner products of round {round} select {}, and it says {}",
+        hospitals(computed),
+        hospitals(recorded)
+    )]
+    Selection {
+        /// The round.
+        round: RoundId,
+        /// Who is selected, as recomputed.
+        computed: Vec<SiteId>,
+        /// Who was selected, as recorded.
+        recorded: Vec<SiteId>,
+    },
+    /// A selection that cannot be recomputed.
+    #[error("the selection of round {round} cannot be recomputed: {reason}")]
+    NoSelection {
+        /// The round.
+        round: RoundId,
+        /// Why.
+        reason: String,
+    },
+    /// A round whose participants are not those that were selected.
+    #[error("round {round} sums the updates of other hospitals than were selected")]
+    NotSelected {
+        /// The round.
+        round: RoundId,
+    },
+    /// A selection by another rule or search than the configuration has.
+    #[error("hospitals are selected in another way than the configuration says")]
+    OtherCriterion,
     /// A payment in a run without a promise.
     #[error("it pays for privacy that the run does not promise")]
     NoPromise,
@@ -281,6 +312,13 @@ fn root(sound: u64, later: usize) -> String {
         later => format!("; of {later} later checkpoints none agrees either"),
     };
     format!("the entries are not those that it was signed over{before}{after}")
+}
+
+fn hospitals(sites: &[SiteId]) -> String {
+    if sites.is_empty() {
+        return "nobody".to_owned();
+    }
+    sites.iter().map(SiteId::as_str).collect::<Vec<_>>().join(", ")
 }
 
 fn names(absent: &[KeyName]) -> String {

@@ -133,7 +133,7 @@ impl Audit {
         }
         // A warning is of the whole run as a rule: once is enough.
         events.retain(|(what, detail)| what != "warning" || !self.trail.has_event(what, detail));
-        self.trail.round(Course { round, payments, events, participants, excluded, after })?;
+        self.trail.round(Course { round, payments, events, selection: None, participants, excluded, after })?;
         self.publish()
     }
 
