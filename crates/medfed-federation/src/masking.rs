@@ -1,24 +1,47 @@
 //! Secure aggregation of a round: hospitals keep their updates, and sums of them are opened under masks.
 //!
 //! [`MaskingPlan`] is what everyone goes by, [`Order`] what the coordinator asks for in a round,
-//! [`Unmasked`] what it learns. The protocol itself is [`medfed_secagg`]; `table.rs` carries its messages
-//! between the parties of a simulation, each as the bytes that a network would carry.
+//! [`Unmasked`] what it learns. The protocol itself is [`medfed_secagg`]; here are two machines that speak
+//! it in bytes, without a network or a clock:
+//!
+//! ```text
+//! Opening::start ─► calls ─► Session::handle (one a hospital) ─► answers ─► Opening::receive
+//!        ▲                                                                       │ all in, or deadline
+//!        └──────────────────────────── Turn::Ask ◄──────────────────────── Opening::close ─► Turn::Done
+//! ```
+//!
+//! A round is an invitation; then, with weights, a session that sums numbers of samples; then a session that
+//! sums updates, or a coin and a session for each group. An attempt that fails before an input has left is
+//! repeated without the hospitals that made it fail ([`Opening::close`]).
+//!
+//! Both machines are deterministic: names of sessions follow from the coordinator's key, round and attempt,
+//! a hospital's keys from its own key of the run, the terms and the call. A round that is done again after a
+//! restart repeats its messages; a hospital refuses any other call for a step that it answered ([`Record`]).
 //!
 //! Hidden are updates and their numbers of samples within the step. The reports that hospitals send beside
 //! it (losses, counts, metrics) are as exact as without masks.
 
+mod error;
+mod live;
+mod loopback;
+mod opening;
 mod party;
-mod rounds;
-mod table;
+mod session;
+mod wire;
 
-pub(crate) use party::Party;
-pub(crate) use rounds::unmask;
+pub use error::{MaskingError, Peer};
+pub(crate) use loopback::unmask;
+pub use opening::{Message, Opening, Turn};
+pub use party::{Party, Record};
+pub use session::Session;
+pub use wire::{Fault, Step};
 
 use crate::coordinator::Member;
 use crate::report::MaskingReport;
-use medfed_secagg::{ClipRange, Digest, SessionTerms, SiteNoise};
+use medfed_secagg::{ClipRange, Contribution, Digest, SessionTerms, SiteNoise, Weighting};
 use medfed_types::{NoiseMultiplier, RoundId, SiteId};
 use serde::{Deserialize, Serialize};
+use wire::{Opened, Phase};
 
 /// Clip range without privacy: nothing bounds a step there.
 const RANGE_WITHOUT_PRIVACY: f64 = 4.0;
@@ -89,6 +112,50 @@ pub struct Order {
     pub parameters: usize,
     /// Largest absolute value in an update.
     pub range: ClipRange,
+}
+
+/// What a hospital knows itself of a round, before the coordinator asks for anything.
+#[derive(Debug, Clone)]
+pub struct Expectation {
+    /// What everyone goes by.
+    pub plan: MaskingPlan,
+    /// The round.
+    pub round: RoundId,
+    /// Hash of the parameters from which it trained.
+    pub model: Digest,
+    /// Parameters in an update.
+    pub parameters: usize,
+}
+
+impl Order {
+    /// What each hospital that was asked to train knows of it.
+    pub fn expectation(&self) -> Expectation {
+        let Self { plan, round, model, parameters, .. } = self;
+        Expectation { plan: plan.clone(), round: *round, model: *model, parameters: *parameters }
+    }
+}
+
+impl Expectation {
+    /// The terms of a session, of which the coordinator tells only its name, its cohort and the total.
+    fn terms(&self, phase: Phase, range: ClipRange, opened: &Opened) -> SessionTerms {
+        let Self { plan, round, model, parameters } = self;
+        let weighting =
+            if plan.by_samples { Weighting::Samples { total: opened.total } } else { Weighting::Equal };
+        SessionTerms {
+            session: opened.session,
+            round: *round,
+            configuration: plan.configuration,
+            model: *model,
+            threshold: plan.threshold_of(opened.cohort.len()),
+            min_clients: plan.min_clients,
+            noise: plan.noise,
+            contribution: match phase {
+                Phase::Counts => Contribution::Counts,
+                Phase::Updates => Contribution::Update { parameters: *parameters, range, weighting },
+            },
+            cohort: opened.cohort.clone(),
+        }
+    }
 }
 
 /// What the coordinator learns of a round's updates.

@@ -10,7 +10,7 @@ mod orchestration;
 mod security;
 
 pub use evaluation::{FinalEvaluation, FinalFairness, HospitalPerformance, RoundFairness};
-pub use masking::{MaskingReport, Revealed, Traffic};
+pub use masking::{Attempt, MaskingReport, Revealed, Traffic};
 pub use orchestration::{Deviation, Measurement, Orchestration, SiteDecision};
 pub use security::{Exclusion, SecurityReport, SecuritySummary, SiteWeight};
 

@@ -8,7 +8,7 @@ use crate::error::FederationError;
 use crate::evaluation::{SiteEvaluation, evaluate, predict};
 use crate::grouping::Grouping;
 use crate::journal::{Journal, Snapshot};
-use crate::masking::unmask;
+use crate::masking::{Order, Party, unmask};
 use crate::observer::{Observer, Progress};
 use crate::report::{
     FinalEvaluation, FinalFairness, HospitalPerformance, PrivacySpent, RoundReport, RunStatus,
@@ -20,6 +20,7 @@ use medfed_dp::LedgerStorage;
 use medfed_eval::fairness::FairnessReport;
 use medfed_eval::{Details, Performance, Resampling};
 use medfed_nn::Executor;
+use medfed_secagg::Identity;
 use medfed_types::{Cancel, SecretKey, SiteId};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -33,8 +34,8 @@ pub struct Simulation<S> {
     executor: Arc<Executor>,
     test: TestSet,
     attack: Option<Attack>,
-    /// Of this sitting alone: names sessions.
-    fresh: Option<SecretKey>,
+    /// The coordinator's, for this run: names sessions.
+    key: Option<SecretKey>,
 }
 
 /// The common test set.
@@ -90,24 +91,24 @@ impl<S: LedgerStorage + Send> Simulation<S> {
         test: TestSet,
         attack: Option<Attack>,
     ) -> Self {
-        Self { coordinator, sites, executor, test, attack, fresh: None }
+        Self { coordinator, sites, executor, test, attack, key: None }
     }
 
-    /// Gives every hospital its signing key where updates are masked; `signing` is not asked otherwise.
-    /// `fresh` must be a new key in every sitting: the keys of sessions are drawn from it. Call it before
-    /// [`restore`](Self::restore).
+    /// Gives every hospital its key where updates are masked; `signing` is not asked otherwise.
+    /// `coordinator` and the hospitals' keys are of this run alone, and the same in every sitting: a round
+    /// that is done again repeats its sessions. Call it before [`restore`](Self::restore).
     pub fn enrolled<E>(
         mut self,
-        fresh: &SecretKey,
+        coordinator: &SecretKey,
         mut signing: impl FnMut(&SiteId) -> Result<SecretKey, E>,
     ) -> Result<Self, E> {
         if self.coordinator.is_masked() {
             for site in &mut self.sites {
                 let key = signing(site.id())?;
-                let own = fresh.subkey(&format!("site {}", site.id()), &[]);
-                site.enrol(&key, own);
+                let identity = Identity::new(site.id().clone(), &key.subkey("identity", &[]));
+                site.enrol(Party::new(identity, key.subkey("coins", &[])));
             }
-            self.fresh = Some(fresh.subkey("coordinator", &[]));
+            self.key = Some(coordinator.subkey("coordinator", &[]));
         }
         Ok(self)
     }
@@ -137,7 +138,7 @@ impl<S: LedgerStorage + Send> Simulation<S> {
         observer: &dyn Observer,
         cancel: &Cancel,
     ) -> Result<Outcome, FederationError> {
-        let Self { mut coordinator, mut sites, executor, test, attack, fresh } = self;
+        let Self { mut coordinator, mut sites, executor, test, attack, key } = self;
         let attackers = attack.as_ref().map(|attack| &attack.attackers);
         let mut chronicle = Chronicle::new(journal, observer);
         if coordinator.done().0 == 0 {
@@ -154,6 +155,7 @@ impl<S: LedgerStorage + Send> Simulation<S> {
                 chronicle.suspend(&snapshots(&coordinator, &sites))?;
                 break (RunStatus::Interrupted, None);
             }
+            let between = coordinator.is_masked().then(|| coordinator.snapshot());
             let training = match coordinator.select()? {
                 Selection::Ended(ended) => {
                     let Ended { coordinator: last, status, reason, decisions } = ended;
@@ -165,8 +167,17 @@ impl<S: LedgerStorage + Send> Simulation<S> {
                 Selection::Round(training) => training,
             };
             chronicle.decisions(training.round(), training.decisions())?;
-            let training = match train(training, &mut sites, attackers, fresh.as_ref(), observer, cancel)? {
-                Trained::Round(training) => training,
+            let training = match train(training, &mut sites, attackers, observer, cancel)? {
+                Trained::Open(training) => training,
+                Trained::Withheld(mut training, order, held) => {
+                    let key = key.as_ref().ok_or(FederationError::NotEnrolled)?;
+                    let unmasked = unmask(order, &mut sites, held, key, |sites| {
+                        let all = between.iter().cloned().chain(sites.iter().map(Site::snapshot));
+                        chronicle.suspend(&all.collect::<Vec<_>>())
+                    })?;
+                    training.open(unmasked);
+                    training
+                }
                 Trained::Interrupted(suspended) => {
                     coordinator = suspended;
                     chronicle.suspend(&snapshots(&coordinator, &sites))?;
@@ -294,7 +305,10 @@ fn measure<S: LedgerStorage>(
 
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is taken apart at once")]
 enum Trained {
-    Round(Training),
+    /// The coordinator has the updates.
+    Open(Training),
+    /// Each hospital has its own, and is asked to sum them.
+    Withheld(Training, Order, BTreeMap<SiteId, RawUpdate>),
     Interrupted(Coordinator),
 }
 
@@ -303,7 +317,6 @@ fn train<S: LedgerStorage + Send>(
     mut training: Training,
     sites: &mut [Site<S>],
     attackers: Option<&Attackers>,
-    fresh: Option<&SecretKey>,
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Result<Trained, FederationError> {
@@ -338,7 +351,7 @@ fn train<S: LedgerStorage + Send>(
         for (site, reply) in replies {
             training.receive(site, reply)?;
         }
-        return Ok(Trained::Round(training));
+        return Ok(Trained::Open(training));
     };
     // Updates stay with their hospitals.
     let mut held: BTreeMap<SiteId, RawUpdate> = BTreeMap::new();
@@ -352,15 +365,7 @@ fn train<S: LedgerStorage + Send>(
         };
         training.receive(site, reply)?;
     }
-    let fresh = fresh.ok_or(FederationError::NotEnrolled)?;
-    let mut parties = BTreeMap::new();
-    for site in sites.iter_mut().filter(|site| held.contains_key(site.id())) {
-        let name = site.id().clone();
-        parties.insert(name, site.party().ok_or(FederationError::NotEnrolled)?);
-    }
-    let mut random = fresh.generator("sessions", &[u64::from(order.round.0)]);
-    training.open(unmask(&order, parties, &held, &mut random));
-    Ok(Trained::Round(training))
+    Ok(Trained::Withheld(training, order, held))
 }
 
 fn snapshots<S: LedgerStorage>(coordinator: &Coordinator, sites: &[Site<S>]) -> Vec<Snapshot> {

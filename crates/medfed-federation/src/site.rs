@@ -217,13 +217,14 @@ impl<S: LedgerStorage> Site<S> {
         self.training.steps
     }
 
-    /// From now on it takes part in secure aggregation: with its signing key, and a key that was made for
-    /// this sitting, from which the keys of sessions are drawn.
-    pub fn enrol(&mut self, signing: &SecretKey, fresh: SecretKey) {
-        self.party = Some(Party::new(self.id.clone(), signing, fresh));
+    /// From now on it takes part in secure aggregation, in its own name.
+    pub fn enrol(&mut self, party: Party) {
+        self.party = Some(party);
     }
 
-    pub(crate) fn party(&mut self) -> Option<&mut Party> {
+    /// Its part in secure aggregation, once it is enrolled. What changes in it is in the
+    /// [snapshot](Self::snapshot) too.
+    pub fn party(&mut self) -> Option<&mut Party> {
         self.party.as_mut()
     }
 

@@ -13,7 +13,7 @@ use medfed_federation::{
     FederationError, Journal, Observer, Outcome, Progress, Setup, Silent, Simulation, Snapshot,
 };
 use medfed_types::random::danger;
-use medfed_types::{Cancel, ImageSource, NoiseMultiplier, RoundId, RunId, SecretKey, Seed, SiteId};
+use medfed_types::{Cancel, ImageSource, NoiseMultiplier, RoundId, RunId, Seed, SiteId};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -136,7 +136,7 @@ fn on_data(config: &Config, disk: &Disk, seed: Seed, data: [u8; 32]) -> Simulati
             Ok::<_, FederationError>((ledger, danger::reproducible_key(SEED).subkey(site.as_str(), &[])))
         })
         .unwrap()
-        .enrolled(&SecretKey::generate().unwrap(), |site| {
+        .enrolled(&danger::reproducible_key(SEED).subkey("naming", &[]), |site| {
             Ok::<_, FederationError>(danger::reproducible_key(SEED).subkey(&format!("signing {site}"), &[]))
         })
         .unwrap()

@@ -53,6 +53,12 @@ impl<B> std::fmt::Debug for Signed<B> {
 }
 
 impl<B> Signed<B> {
+    /// Stands for the message and for everything that its signature covers: RFC 8032 signs the same twice
+    /// in the same way.
+    pub(crate) fn fingerprint(&self) -> Digest {
+        Digest::of("signed message", &[&self.signature])
+    }
+
     /// The site that claims to have sent it.
     pub fn sender(&self) -> SiteIndex {
         self.sender

@@ -23,7 +23,7 @@ pub use consent::AwaitingProposal;
 pub use dealing::AwaitingKeys;
 pub use keys::join;
 pub use masked_input::AwaitingDealings;
-pub use participation::Participation;
+pub use participation::{Left, Participation};
 pub use selection::{AwaitingProducts, AwaitingSelection, AwaitingShares};
 pub use unmasking::AwaitingAgreement;
 

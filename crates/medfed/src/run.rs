@@ -121,8 +121,8 @@ fn run(
     let audit = audit::Audit::open(store, prepared, &setup, &initial, &fingerprint)?;
     let mut simulation: Simulation<SqliteLedger> =
         setup.simulation(initial, |site| protect(store, prepared, site))?;
-    let fresh = SecretKey::generate().map_err(Failure::internal)?;
-    simulation = simulation.enrolled(&fresh, |site| signing_key(store, prepared, site))?;
+    let naming = naming_key(store, prepared)?;
+    simulation = simulation.enrolled(&naming, |site| signing_key(store, prepared, site))?;
     let mut before = Timing::default();
     if let Some(saved) = &prepared.resumed {
         display.resumed(saved.reports.len() as u32);
@@ -240,6 +240,13 @@ fn signing_key(store: &Store, prepared: &Prepared, site: &SiteId) -> Result<Secr
     } else {
         store.audit_key(&prepared.id, Some(site)).map_err(store_failure)?
     };
+    Ok(key.subkey("secure aggregation", &[]))
+}
+
+/// The coordinator's key of the run, from which the names of its sessions of secure aggregation follow: a
+/// round that is done again after a stop repeats them.
+fn naming_key(store: &Store, prepared: &Prepared) -> Result<SecretKey, Failure> {
+    let key = store.audit_key(&prepared.id, None).map_err(store_failure)?;
     Ok(key.subkey("secure aggregation", &[]))
 }
 

@@ -33,6 +33,20 @@ pub struct MaskingReport {
     pub error_bound: f64,
     /// Bytes of each hospital's messages.
     pub traffic: BTreeMap<SiteId, Traffic>,
+    /// Attempts that failed before a masked input had left, and were repeated without somebody.
+    #[serde(default)]
+    pub attempts: Vec<Attempt>,
+}
+
+/// An attempt at opening a round's sums that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Who took part.
+    pub hospitals: Vec<SiteId>,
+    /// Whom the next attempt leaves out, or would have to.
+    pub left_out: Vec<SiteId>,
+    /// Why it failed, in a sentence without full stop.
+    pub reason: String,
 }
 
 /// What a hospital sent and received for the sums of a round.
@@ -84,6 +98,7 @@ impl MaskingReport {
             clip_range: order.range.get(),
             error_bound: 0.0,
             traffic: BTreeMap::new(),
+            attempts: Vec::new(),
         }
     }
 }

@@ -5,9 +5,9 @@ use super::Site;
 use super::local::{Counts, LocalWork};
 use crate::error::FederationError;
 use crate::journal::{Snapshot, from_bytes, to_bytes};
+use crate::masking::Record;
 use medfed_dp::LedgerStorage;
 use medfed_nn::optimizer::OptimizerState;
-use medfed_secagg::site::Participation;
 use medfed_types::RoundId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -18,15 +18,9 @@ const PARAMETERS: &str = "parameters";
 #[derive(Serialize, Deserialize)]
 struct Meta {
     paused: Option<PausedMeta>,
+    /// What it answered under masks.
     #[serde(default)]
-    sent: Sent,
-}
-
-/// The newest rounds for which something left under masks.
-#[derive(Default, Serialize, Deserialize)]
-struct Sent {
-    counts: Option<RoundId>,
-    updates: Option<RoundId>,
+    masked: Record,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -58,11 +52,8 @@ impl<S: LedgerStorage> Site<S> {
             let configuration = self.training.configuration;
             PausedMeta { round: work.round, counts: work.counts, inputs: work.inputs, configuration }
         });
-        let sent = self.party.as_ref().map_or_else(Sent::default, |party| {
-            let Participation { counts, updates } = party.participation;
-            Sent { counts, updates }
-        });
-        let meta = serde_json::to_value(Meta { paused, sent }).expect("plain numbers are JSON");
+        let masked = self.party.as_ref().map(|party| party.record().clone()).unwrap_or_default();
+        let meta = serde_json::to_value(Meta { paused, masked }).expect("plain numbers are JSON");
         Snapshot { owner: self.owner(), meta, blobs }
     }
 
@@ -76,8 +67,7 @@ impl<S: LedgerStorage> Site<S> {
             None => None,
         };
         if let Some(party) = &mut self.party {
-            let Sent { counts, updates } = meta.sent;
-            party.participation = Participation { counts, updates };
+            party.restore(meta.masked);
         }
         self.paused = match meta.paused {
             Some(PausedMeta { configuration, .. }) if configuration != self.training.configuration => {

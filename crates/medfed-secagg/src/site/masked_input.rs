@@ -48,8 +48,8 @@ impl AwaitingDealings {
     /// Refused are dealings that are not signed under this transcript, that leave out a holder, or whose
     /// share for this site does not open or is not the one committed to; a dealing of this site that is
     /// not its own; fewer dealers than the threshold or `min_clients`; an input that does not fit the
-    /// terms; and a second input for a round. `participation` must be durable before the message is
-    /// sent.
+    /// terms; and another input for a round than has left already. `participation` must be durable
+    /// before the message is sent.
     pub fn mask(
         self,
         dealings: &Broadcast<Dealing>,
@@ -63,10 +63,8 @@ impl AwaitingDealings {
         let context = self.me.context.clone();
         let input = input.check(&context)?;
         let dealt = self.receive(dealings)?;
-        let mut claimed = *participation;
-        claimed.claim(&context)?;
         let message = dealt.masked(&input)?;
-        *participation = claimed;
+        participation.claim(&context, &message)?;
         let Dealt { me, transcript, dealers, holdings, .. } = dealt;
         Ok((AwaitingProposal { me, transcript, dealers, holdings }, message))
     }

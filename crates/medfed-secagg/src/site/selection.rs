@@ -14,7 +14,7 @@ use crate::field::Fe;
 use crate::input::Input;
 use crate::message::{Consent, Dealing, MaskedInput, MessageKind, Products, Proposal, VectorShare};
 use crate::roster::{Members, SiteIndex};
-use crate::selection::{Factors, Gram, HeldShare, VectorShares, deal, multiply, open};
+use crate::selection::{Factors, Gram, HeldShare, Opened, VectorShares, deal, multiply, open};
 use crate::signed::{Broadcast, Signed};
 
 /// The shares of everyone's vector that this site holds.
@@ -78,7 +78,8 @@ impl AwaitingDealings {
         rng: &mut SecretRng,
     ) -> Result<(AwaitingShares, Signed<MaskedInput>, Vec<VectorShare>), SecaggError> {
         let mut dealt = self.receive(dealings)?;
-        participation.claim(&dealt.me.context)?;
+        let message = dealt.masked_input(words.to_vec());
+        participation.claim(&dealt.me.context, &message)?;
         let mut key = [0; 32];
         rng.fill_bytes(&mut key);
         let open = deal(&dealt.me.context, words, dealt.dealers, &SecretKey::from_bytes(key));
@@ -105,7 +106,6 @@ impl AwaitingDealings {
         };
         let keys = shared.iter().map(receive).collect();
         let own = own.ok_or(SecaggError::OwnMessage { message: MessageKind::Dealing })?;
-        let message = dealt.masked_input(words.to_vec());
         let Dealt { me, transcript, dealers, holdings, .. } = dealt;
         Ok((AwaitingShares { me, transcript, dealers, holdings, keys, own }, message, sealed))
     }
@@ -176,9 +176,11 @@ impl AwaitingProducts {
             return Err(SecaggError::OwnMessage { message: MessageKind::Products });
         }
         products.verify(&me.context, transcript, dealers)?;
-        let gram = review(&me.context, own.body().vectors, products)?;
+        let Opened { gram, too_long, .. } = review(&me.context, own.body().vectors, products)?;
         let transcript = products.transcript(transcript);
-        Ok((AwaitingSelection { me, transcript, dealers, holdings, vectors, gram: gram.clone() }, gram))
+        let state =
+            AwaitingSelection { me, transcript, dealers, holdings, vectors, gram: gram.clone(), too_long };
+        Ok((state, gram))
     }
 }
 
@@ -187,7 +189,7 @@ fn review(
     context: &SessionContext,
     vectors: Members,
     products: &Broadcast<Products>,
-) -> Result<Gram, SecaggError> {
+) -> Result<Opened, SecaggError> {
     let (found, expected) = (products.messages().len(), context.terms().threshold);
     if found < expected {
         return Err(SecaggError::TooFew { message: MessageKind::Products, expected, found });
@@ -200,7 +202,7 @@ fn review(
     if !opened.wrong.is_empty() {
         return Err(SecaggError::Products { culprits: context.names(opened.wrong) });
     }
-    Ok(opened.gram)
+    Ok(opened)
 }
 
 /// The site knows the inner products and waits for the coordinator's selection.
@@ -212,9 +214,16 @@ pub struct AwaitingSelection {
     holdings: Holdings,
     vectors: SharedVectors,
     gram: Gram,
+    too_long: Members,
 }
 
 impl AwaitingSelection {
+    /// Sites whose vectors are longer than the norm bound. They are not in the inner products and cannot be
+    /// selected.
+    pub fn too_long(&self) -> Members {
+        self.too_long
+    }
+
     /// Takes the coordinator's selection and signs it, if it is the one that this site selected itself.
     /// This site need not be in it.
     ///
@@ -225,7 +234,7 @@ impl AwaitingSelection {
         proposal: Proposal,
         selected: Members,
     ) -> Result<(AwaitingAgreement, Signed<Consent>), SecaggError> {
-        let Self { me, transcript, dealers, holdings, vectors, gram } = self;
+        let Self { me, transcript, dealers, holdings, vectors, gram, .. } = self;
         let summed = proposal.summed;
         if summed != selected {
             return Err(SecaggError::OtherSelection);
