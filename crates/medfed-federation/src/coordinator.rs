@@ -91,7 +91,7 @@ pub enum OnDetection {
 pub struct Member {
     /// Its name.
     pub site: SiteId,
-    /// Images it trains on.
+    /// Images it trains on; 0, with the units, where it does not release its counts.
     pub train_images: u64,
     /// Units among them.
     pub train_units: u64,

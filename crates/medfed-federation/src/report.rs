@@ -81,16 +81,16 @@ pub struct SiteRound {
     /// Why it gave no update, where that needs a sentence.
     #[serde(default)]
     pub reason: Option<String>,
-    /// Images it trains on.
-    pub train_images: u64,
+    /// Images it trains on; null where it does not release its counts.
+    pub train_images: Option<u64>,
     /// Privacy units among them.
-    pub train_units: u64,
+    pub train_units: Option<u64>,
     /// Images it validates on.
-    pub validation_images: u64,
+    pub validation_images: Option<u64>,
     /// Local steps taken.
     pub steps: u64,
     /// Images used for training, each counted as often as it was used.
-    pub images_used: u64,
+    pub images_used: Option<u64>,
     /// Mean training loss over them.
     pub train_loss: Option<f64>,
     /// Log loss of the new global model on the hospital's validation images.
@@ -104,7 +104,7 @@ pub struct SiteRound {
     /// Share of the sampled units whose gradient was clipped.
     pub clipped_fraction: Option<f64>,
     /// Units whose gradient was not finite; they contributed nothing.
-    pub non_finite_units: u64,
+    pub non_finite_units: Option<u64>,
     /// Null without privacy.
     pub privacy: Option<SitePrivacy>,
 }

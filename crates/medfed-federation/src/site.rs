@@ -22,6 +22,7 @@ use medfed_nn::optimizer::{Optimizer, OptimizerState};
 use medfed_nn::schedule::LearningRate;
 use medfed_nn::{Executor, Trainable};
 use medfed_types::{ImageSource, NoiseMultiplier, RoundId, SecretKey, Seed, SiteId};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 pub(crate) use local::LocalWork;
@@ -136,21 +137,21 @@ pub struct RawUpdate {
     pub weight: f64,
 }
 
-/// What a hospital says about its local training.
-#[derive(Debug, Clone, PartialEq)]
+/// What a hospital says about its local training. What it does not release is absent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LocalReport {
     /// Steps taken.
     pub steps: u64,
-    /// Sum of the training loss over the images used.
-    pub loss_sum: f64,
+    /// Mean training loss over the images used; absent also where none was.
+    pub train_loss: Option<f64>,
     /// Images used, each counted as often as it was used.
-    pub images: u64,
+    pub images: Option<u64>,
     /// Units sampled, each counted as often as it was used.
-    pub units: u64,
-    /// Units among them whose gradient was clipped.
-    pub clipped_units: u64,
+    pub units: Option<u64>,
+    /// Share of them whose gradient was clipped; absent without privacy and where none was sampled.
+    pub clipped_fraction: Option<f64>,
     /// Units among them whose gradient was not finite, which contributed nothing.
-    pub non_finite_units: u64,
+    pub non_finite_units: Option<u64>,
     /// What the round cost; nothing without privacy.
     pub privacy: Option<PrivacySpent>,
     /// Whether the budget allows another step.

@@ -84,11 +84,11 @@ fn training(coordinator: Coordinator) -> Training {
 fn report(privacy: Option<PrivacySpent>) -> LocalReport {
     LocalReport {
         steps: STEPS,
-        loss_sum: 50.0,
-        images: 100,
-        units: 100,
-        clipped_units: 10,
-        non_finite_units: 0,
+        train_loss: Some(0.5),
+        images: Some(100),
+        units: Some(100),
+        clipped_fraction: Some(0.1),
+        non_finite_units: Some(0),
         privacy,
         can_continue: true,
     }

@@ -80,8 +80,8 @@ fn sites(run: &RunView) -> Markup {
                     @for (name, site) in &sites {
                         tr {
                             th scope="row" { (name) }
-                            td.number { (site.last.map_or(0, |last| last.train_images)) }
-                            td.number { (site.last.map_or(0, |last| last.validation_images)) }
+                            td.number { (format::count(site.last.and_then(|last| last.train_images))) }
+                            td.number { (format::count(site.last.and_then(|last| last.validation_images))) }
                             td.number { (site.trained) }
                             td.number { (format::share(site.auc)) }
                             td.number { (format::share(site.accuracy)) }

@@ -44,7 +44,17 @@ impl Evaluating {
             average.parameters().map(|mean| Arc::new(mean.to_vec()))
         });
         let candidate = averaged.unwrap_or_else(|| Arc::clone(&global));
-        Self { core, round, global, candidate, local, validation: BTreeMap::new(), test: None, outcome, status: RoundStatus::Completed }
+        Self {
+            core,
+            round,
+            global,
+            candidate,
+            local,
+            validation: BTreeMap::new(),
+            test: None,
+            outcome,
+            status: RoundStatus::Completed,
+        }
     }
 
     /// A round that came to nothing and is reported all the same.
@@ -130,8 +140,8 @@ impl Evaluating {
         let mean = |value: fn(&SiteRound) -> Option<f64>, weight: fn(&SiteRound) -> u64| {
             weighted_mean(hospitals.iter().map(|h| (value(h), weight(h) as f64)))
         };
-        let auc = mean(|h| h.auc, |h| h.validation_images);
-        let val_loss = mean(|h| h.val_loss, |h| h.validation_images);
+        let auc = mean(|h| h.auc, |h| h.validation_images.unwrap_or(1));
+        let val_loss = mean(|h| h.val_loss, |h| h.validation_images.unwrap_or(1));
         let of_privacy =
             |value: fn(&SitePrivacy) -> f64| hospitals.iter().filter_map(|h| h.privacy.as_ref()).map(value);
         let mut core = self.core;
@@ -147,9 +157,9 @@ impl Evaluating {
             epsilon_total: of_privacy(|p| p.spent.epsilon_total).reduce(f64::max),
             noise_multiplier: of_privacy(|p| p.spent.noise_multiplier).reduce(f64::min),
             num_clients: hospitals.iter().filter(|h| h.status == SiteStatus::Trained).count() as u64,
-            train_loss: mean(|h| h.train_loss, |h| h.images_used),
+            train_loss: mean(|h| h.train_loss, |h| h.images_used.unwrap_or(1)),
             val_loss,
-            accuracy: mean(|h| h.accuracy, |h| h.validation_images),
+            accuracy: mean(|h| h.accuracy, |h| h.validation_images.unwrap_or(1)),
             auc,
             test_auc: self.test.as_ref().and_then(|p| p.auc.map(|auc| auc.estimate)),
             test_accuracy: self.test.as_ref().map(|p| p.accuracy.estimate),
@@ -164,7 +174,9 @@ impl Evaluating {
             let stays = match result {
                 LocalResult::BudgetExhausted { .. } => false,
                 LocalResult::Absent { .. } => true,
-                _ => result.report().is_some_and(|it| it.can_continue) || core.settings.orchestrator.is_some(),
+                _ => {
+                    result.report().is_some_and(|it| it.can_continue) || core.settings.orchestrator.is_some()
+                }
             };
             if !stays {
                 core.left.insert(site.clone());
@@ -196,6 +208,7 @@ impl Evaluating {
             .map(|spent| SitePrivacy { epsilon_round: (spent.epsilon_total - before).max(0.0), spent })
             .or_else(|| self.core.last_privacy(site).map(|last| SitePrivacy { epsilon_round: 0.0, ..last }));
         let validation = self.validation.get(site).map(|evaluation| &evaluation.performance);
+        let counted = member.train_images > 0;
         SiteRound {
             hospital: site.clone(),
             status: match self.local.get(site) {
@@ -213,20 +226,18 @@ impl Evaluating {
                 }
                 _ => None,
             },
-            train_images: member.train_images,
-            train_units: member.train_units,
-            validation_images: member.validation_images,
+            train_images: counted.then_some(member.train_images),
+            train_units: counted.then_some(member.train_units),
+            validation_images: counted.then_some(member.validation_images),
             steps: local.map_or(0, |report| report.steps),
-            images_used: local.map_or(0, |report| report.images),
-            train_loss: local.filter(|r| r.images > 0).map(|r| r.loss_sum / r.images as f64),
+            images_used: local.map_or(Some(0), |report| report.images),
+            train_loss: local.and_then(|report| report.train_loss),
             val_loss: validation.map(|p| p.log_loss),
             accuracy: validation.map(|p| p.accuracy.estimate),
             auc: validation.and_then(|p| p.auc).map(|auc| auc.estimate),
             update_norm: self.local.get(site).and_then(LocalResult::norm),
-            clipped_fraction: local
-                .filter(|r| r.units > 0 && r.privacy.is_some())
-                .map(|r| r.clipped_units as f64 / r.units as f64),
-            non_finite_units: local.map_or(0, |report| report.non_finite_units),
+            clipped_fraction: local.and_then(|report| report.clipped_fraction),
+            non_finite_units: local.map_or(Some(0), |report| report.non_finite_units),
             privacy,
         }
     }

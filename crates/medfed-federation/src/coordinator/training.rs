@@ -67,7 +67,15 @@ impl Training {
         selected: Vec<SiteId>,
         decisions: Vec<SiteDecision>,
     ) -> Self {
-        Self { core, round, selected, decisions, replies: BTreeMap::new(), unmasked: None, absent: BTreeMap::new() }
+        Self {
+            core,
+            round,
+            selected,
+            decisions,
+            replies: BTreeMap::new(),
+            unmasked: None,
+            absent: BTreeMap::new(),
+        }
     }
 
     /// The round.
@@ -484,12 +492,9 @@ impl LocalResult {
     fn measured(&self, measurement: Measurement) -> Option<f64> {
         let report = self.report()?;
         let value = match measurement {
-            Measurement::TrainLoss if report.images > 0 => report.loss_sum / report.images as f64,
+            Measurement::TrainLoss => report.train_loss?,
             Measurement::UpdateNorm => self.norm()?,
-            Measurement::ClippedFraction if report.units > 0 && report.privacy.is_some() => {
-                report.clipped_units as f64 / report.units as f64
-            }
-            _ => return None,
+            Measurement::ClippedFraction => report.clipped_fraction?,
         };
         value.is_finite().then_some(value)
     }

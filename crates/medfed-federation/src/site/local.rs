@@ -222,11 +222,12 @@ impl<S: LedgerStorage> Site<S> {
         let LocalWork { counts, parameters, .. } = work;
         let report = LocalReport {
             steps: counts.steps,
-            loss_sum: counts.loss_sum,
-            images: counts.images,
-            units: counts.units,
-            clipped_units: counts.clipped_units,
-            non_finite_units: counts.non_finite_units,
+            train_loss: (counts.images > 0).then(|| counts.loss_sum / counts.images as f64),
+            images: Some(counts.images),
+            units: Some(counts.units),
+            clipped_fraction: (counts.units > 0 && self.plan().is_some())
+                .then(|| counts.clipped_units as f64 / counts.units as f64),
+            non_finite_units: Some(counts.non_finite_units),
             privacy: self.spent()?,
             can_continue: self.can_continue()?,
         };

@@ -83,9 +83,9 @@ fn lines(results: &Results, outcome: &Outcome, folders: &Folders, metrics: &[Met
                 format!("  epsilon {} spent{left}", epsilon(spent.epsilon_total))
             });
             let (auc, accuracy) = saved(&hospital.hospital).unwrap_or((hospital.auc, hospital.accuracy));
+            let images = hospital.train_images.map_or_else(|| "–".to_owned(), thousands);
             let text = format!(
-                "{} images, validation AUC {}, accuracy {}{privacy}",
-                thousands(hospital.train_images),
+                "{images} images, validation AUC {}, accuracy {}{privacy}",
                 number(auc),
                 number(accuracy)
             );
