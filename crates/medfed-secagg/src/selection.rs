@@ -81,6 +81,24 @@ impl Gram {
         self.values.get(place(a.min(b), a.max(b), self.vectors.len())).copied()
     }
 
+    /// Steps to one: an integer divided by its square is an inner product of updates.
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+
+    /// The exact inner products of the integer vectors, row by row, each row from its diagonal on.
+    pub fn integers(&self) -> &[i64] {
+        &self.values
+    }
+
+    /// How far a squared distance may be from that of the real updates, whose distance is `distance`: both
+    /// vectors are rounded by at most half a step in each of `parameters` values, so the distance moves by
+    /// √d/S at most.
+    pub fn distance_error(&self, distance: f64, parameters: usize) -> f64 {
+        let moved = (parameters as f64).sqrt() / self.scale;
+        moved * (2.0 * distance + moved)
+    }
+
     /// The inner product of two sites' updates.
     pub fn inner_product(&self, a: SiteIndex, b: SiteIndex) -> Option<f64> {
         self.integer(a, b).map(|value| value as f64 / self.scale / self.scale)

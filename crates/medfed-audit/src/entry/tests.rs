@@ -91,6 +91,44 @@ fn payment() -> impl Strategy<Value = Entry> {
         })
 }
 
+fn selection() -> impl Strategy<Value = Entry> {
+    let criterion = prop_oneof![
+        Just(Criterion::Everyone),
+        Just(Criterion::FoolsGold),
+        (any::<u16>(), any::<u16>())
+            .prop_map(|(byzantine, selected)| Criterion::MultiKrum { byzantine, selected }),
+    ];
+    let consequence = prop_oneof![Just(Consequence::Flag), Just(Consequence::Exclude), Just(Consequence::Halt)];
+    let search = (any::<bool>(), 1e-3..1e3_f64, consequence)
+        .prop_map(|(zscore, threshold, consequence)| Search { zscore, threshold, consequence });
+    let norm = (1e-9..1e9_f64, prop::option::of(1e-9..1e9_f64))
+        .prop_map(|(scale, least)| ExpectedNorm { scale, least });
+    let compared = prop::collection::vec((any::<u16>(), prop::option::of(norm)), 0..7);
+    let numbers = || prop::collection::btree_set(any::<u16>(), 0..5);
+    let products = prop::collection::vec(any::<i64>(), 21..=21);
+    let some = (any::<u32>(), criterion, prop::option::of(search), any::<u64>(), 1e-3..1e12_f64);
+    (some, compared, products, numbers(), numbers()).prop_map(
+        |((round, criterion, search, parameters, steps), compared, mut products, too_long, selected)| {
+            products.truncate(compared.len() * (compared.len() + 1) / 2);
+            let compared = compared.into_iter().map(|(number, expected)| {
+                let hospital = RosterNumber(number);
+                Compared { hospital, expected }
+            });
+            Entry::Selection(Selection {
+                round: RoundId(round),
+                criterion,
+                search,
+                parameters,
+                steps,
+                compared: compared.collect(),
+                products,
+                too_long: too_long.into_iter().map(RosterNumber).collect(),
+                selected: selected.into_iter().map(RosterNumber).collect(),
+            })
+        },
+    )
+}
+
 fn entry() -> impl Strategy<Value = Entry> {
     let operator = (any::<bool>(), any::<u64>()).prop_map(|(stopped, time)| {
         let action = if stopped { Action::Stopped } else { Action::Resumed };
@@ -107,7 +145,8 @@ fn entry() -> impl Strategy<Value = Entry> {
         Entry::Finished(Finished { time, status, best_round, model, file })
     });
     let configuration = object().prop_map(|json| Entry::Configuration(Configuration { json }));
-    prop_oneof![started(), configuration, hospital, rules(), payment(), event, round(), operator, finished]
+    let some = prop_oneof![started(), configuration, hospital, rules(), payment()];
+    prop_oneof![some, prop_oneof![event, round(), operator, finished, selection()]]
 }
 
 proptest! {
@@ -189,6 +228,29 @@ fn bytes_of_the_format_stay() {
     assert_eq!(hex(payment.encode().unwrap()), expected);
     let operator = Entry::Operator(Operator { action: Action::Resumed, time: 1 });
     assert_eq!(hex(operator.encode().unwrap()), "0107010100000000000000");
+    let norm = ExpectedNorm { scale: 1.0, least: Some(0.5) };
+    let compared = |number, expected| Compared { hospital: RosterNumber(number), expected };
+    let selection = Entry::Selection(Selection {
+        round: RoundId(3),
+        criterion: Criterion::MultiKrum { byzantine: 1, selected: 3 },
+        search: Some(Search { zscore: false, threshold: 3.0, consequence: Consequence::Exclude }),
+        parameters: 7,
+        steps: 2.0,
+        compared: vec![compared(1, None), compared(0, Some(norm))],
+        products: vec![5, -1, 4],
+        too_long: vec![RosterNumber(2)],
+        selected: vec![],
+    });
+    let expected = "010903000000".to_owned() // format, kind, round
+        + "0101000300" // Multi-Krum, f, m
+        + "0100000000000000084001" // a search by medians, its threshold, exclusion
+        + "0700000000000000" // parameters
+        + "0000000000000040" // steps to one
+        + "0200" + "010000" + "000001000000000000f03f01000000000000e03f" // compared, with expected norms
+        + "0500000000000000ffffffffffffffff0400000000000000" // inner products
+        + "01000200" // too long
+        + "0000"; // selected
+    assert_eq!(hex(selection.encode().unwrap()), expected);
 }
 
 #[test]

@@ -141,3 +141,159 @@ fn criterion(robust: &Value) -> Option<(Criterion, Option<Search>)> {
     };
     Some((criterion, Some(search)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::{Audience, Compared, Disclosure, ExpectedNorm};
+    use crate::merkle::Digest;
+    use crate::sample::{self, faults, model, run, signer, site};
+    use crate::storage::memory::Memory;
+    use crate::trail::{Course, Opening, Trail, site_signer};
+    use medfed_types::SecretKey;
+
+    const NAMES: [&str; 6] = ["A", "B", "C", "D", "E", "F"];
+
+    fn rules() -> Rules {
+        let what = Matter::Products;
+        let disclosures = [Audience::Coordinator, Audience::Hospitals].map(|to| Disclosure { what, to });
+        Rules { min_updates: 0, privacy: None, disclosures: disclosures.into(), ..sample::rules() }
+    }
+
+    fn opening(robust: &str) -> Opening {
+        let key = |name: &&str| {
+            let key = SecretKey::from_bytes([name.as_bytes()[0]; 32]);
+            (site(name), site_signer(&run(), &site(name), &key).public().clone())
+        };
+        Opening {
+            hospitals: NAMES.iter().map(key).collect(),
+            public_configuration: format!(r#"{{"robust_aggregation":{robust}}}"#),
+            rules: rules(),
+            ..sample::opening()
+        }
+    }
+
+    /// Five unit vectors that are pairwise at one angle, and one that points against them.
+    fn selection(round: u32, criterion: Criterion, search: Option<Search>, selected: &[&str]) -> Selection<SiteId> {
+        let product = |i: usize, j: usize| match (i, j) {
+            (i, j) if i == j => 1_000_000 + i as i64,
+            (_, 5) => -500_000,
+            (i, j) => 600_000 - 10 * (i + j) as i64,
+        };
+        Selection {
+            round: RoundId(round),
+            criterion,
+            search,
+            parameters: 100,
+            steps: 1000.0,
+            compared: (NAMES.iter())
+                .map(|name| Compared {
+                    hospital: site(name),
+                    expected: Some(ExpectedNorm { scale: 1.0, least: Some(0.25) }),
+                })
+                .collect(),
+            products: (0..6).flat_map(|i| (i..6).map(move |j| product(i, j))).collect(),
+            too_long: Vec::new(),
+            selected: selected.iter().map(|name| site(name)).collect(),
+        }
+    }
+
+    /// What is wrong with a log of two rounds with these selections and participants.
+    fn found(robust: &str, rounds: &[(Option<Selection<SiteId>>, &[&str])]) -> Vec<String> {
+        let mut memory = Memory::default();
+        let mut trail = Trail::begin(&mut memory, signer(), opening(robust)).unwrap();
+        for (at, (selection, participants)) in (1..).zip(rounds) {
+            let participants: Vec<SiteId> = participants.iter().map(|name| site(name)).collect();
+            let others = NAMES.iter().map(|name| site(name)).filter(|it| !participants.contains(it));
+            let excluded = others.map(|it| (it, "not selected".to_owned())).collect();
+            let after: Digest = model(if participants.is_empty() { at - 1 } else { at });
+            trail
+                .round(Course {
+                    round: RoundId(at),
+                    payments: Vec::new(),
+                    events: Vec::new(),
+                    selection: selection.clone(),
+                    participants,
+                    excluded,
+                    after,
+                })
+                .unwrap();
+        }
+        trail.publish(|_| Ok(Vec::new())).unwrap();
+        // Nobody cosigns in this federation.
+        faults(&memory).into_iter().filter(|fault| !fault.contains("have signed")).collect()
+    }
+
+    const KRUM: &str = r#"{"method":"multi_krum","multi_krum_k":4,"num_byzantine":1}"#;
+    const MULTI_KRUM: Criterion = Criterion::MultiKrum { byzantine: 1, selected: 4 };
+
+    #[test]
+    fn a_selection_that_follows_has_no_fault() {
+        let four: &[&str] = &["A", "B", "C", "D"];
+        let sound = selection(1, MULTI_KRUM, None, four);
+        let verdict = sound.verdict(&ProductHistory::default()).unwrap();
+        assert_eq!(verdict.selected.unwrap(), sound.selected);
+        let second = selection(2, MULTI_KRUM, None, four);
+        assert_eq!(found(KRUM, &[(Some(sound), four), (Some(second), four)]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_selection_that_does_not_follow_is_named() {
+        let four: &[&str] = &["A", "B", "C", "D"];
+        let other: &[&str] = &["A", "B", "C", "E"];
+        let forged = selection(1, MULTI_KRUM, None, other);
+        let faults = found(KRUM, &[(Some(forged), other)]);
+        assert!(
+            faults[0].contains("the inner products of round 1 select A, B, C, D, and it says A, B, C, E"),
+            "{faults:?}"
+        );
+        let mut moved = selection(1, MULTI_KRUM, None, four);
+        moved.products[3] = -moved.products[3];
+        assert!(found(KRUM, &[(Some(moved), four)])[0].contains("inner products of round 1 select"));
+        let sound = selection(1, MULTI_KRUM, None, four);
+        let summed = found(KRUM, &[(Some(sound.clone()), other)]);
+        assert!(summed[0].contains("round 1 sums the updates of other hospitals"), "{summed:?}");
+        let absent = found(KRUM, &[(None, four)]);
+        assert!(absent[0].contains("cannot be recomputed: the inner products are not recorded"), "{absent:?}");
+        let other_rule = r#"{"method":"multi_krum","multi_krum_k":4,"num_byzantine":0}"#;
+        let faults = found(other_rule, &[(Some(sound), four)]);
+        assert!(faults[0].contains("in another way than the configuration says"), "{faults:?}");
+        // A long vector whose product with itself is negative is no vector.
+        let mut impossible = selection(1, MULTI_KRUM, None, four);
+        impossible.products[0] = -1;
+        let faults = found(KRUM, &[(Some(impossible), four)]);
+        assert!(faults[0].contains("cannot be recomputed"), "{faults:?}");
+    }
+
+    #[test]
+    fn a_round_that_came_to_nothing_is_not_remembered() {
+        let robust = r#"{"method":"foolsgold"}"#;
+        let all: &[&str] = &["A", "B", "C", "D", "E", "F"];
+        let five = |round| {
+            let past = ProductHistory::default();
+            let sound = selection(round, Criterion::FoolsGold, None, &[]);
+            let selected = sound.verdict(&past).unwrap().selected.unwrap_or_default();
+            Selection { selected, ..sound }
+        };
+        let first = five(1);
+        let names: Vec<String> = first.selected.iter().map(ToString::to_string).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert!(names.is_empty() || names.len() < all.len());
+        // Nobody's update moved the model in the first round, so the second one is judged alone.
+        assert_eq!(found(robust, &[(Some(first), &[]), (Some(five(2)), &names)]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_search_is_part_of_what_is_verified() {
+        let robust = r#"{"detection_threshold":3.0,"detector":"robust","enable_detection":true,"method":"fedavg","on_detection":"exclude"}"#;
+        let search = Search { zscore: false, threshold: 3.0, consequence: Consequence::Exclude };
+        let mut long = selection(1, Criterion::Everyone, Some(search), &["A", "B", "C", "D", "E"]);
+        // The last one is a thousand times as long.
+        *long.products.last_mut().unwrap() = 1_000_000_000_000;
+        let five: &[&str] = &["A", "B", "C", "D", "E"];
+        assert_eq!(found(robust, &[(Some(long.clone()), five)]), Vec::<String>::new());
+        long.selected.push(site("F"));
+        let all: &[&str] = &["A", "B", "C", "D", "E", "F"];
+        assert!(found(robust, &[(Some(long), all)])[0].contains("select A, B, C, D, E, and it says"));
+    }
+}

@@ -170,7 +170,9 @@ fn inner_products_are_exact_and_one_sum_is_opened() {
                 let found = gram.inner_product(u, v).unwrap();
                 assert!((found - real(a, b)).abs() < 1e-5, "{found}");
                 let distance = real(a, a) - 2.0 * real(a, b) + real(b, b);
-                assert!((gram.squared_distance(u, v).unwrap() - distance).abs() < 1e-5);
+                let squared = gram.squared_distance(u, v).unwrap();
+                let error = gram.distance_error(distance.max(0.0).sqrt(), LENGTH);
+                assert!((squared - distance).abs() <= error + 1e-12 && error < 1e-3, "{error}");
             }
         }
         let matrix = gram.to_matrix();
@@ -292,6 +294,7 @@ fn a_vector_beyond_the_norm_bound_is_left_out() {
     let (states, collecting) = multiply_all(&federation, states, collecting, transcript, right);
     let (selecting, products) = collecting.close().unwrap();
     assert_eq!(selecting.too_long(), set(&[1]));
+    assert_eq!(selecting.gram().integers().len(), 10);
     assert_eq!(selecting.gram().vectors(), set(&[0, 2, 3, 4]));
     let exact: i64 = words[2]
         .iter()
