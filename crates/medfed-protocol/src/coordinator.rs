@@ -32,6 +32,7 @@ mod event;
 mod founding;
 mod joining;
 mod link;
+mod masking;
 mod rounds;
 mod state;
 
@@ -46,6 +47,7 @@ use crate::patience::Patience;
 use crate::payload::Payload;
 use link::Link;
 use medfed_federation::coordinator::{Coordinator, Evaluating, Training};
+use medfed_federation::masking::Opening;
 use medfed_federation::report::{RoundReport, RunStatus, SecurityReport, SiteDecision};
 use medfed_federation::{Announcement, SiteEvaluation};
 use medfed_types::{RunId, SecretKey, SiteId};
@@ -103,6 +105,11 @@ enum Phase {
     },
     Training {
         training: Training,
+        asked: Asked,
+    },
+    Masking {
+        training: Training,
+        opening: Opening,
         asked: Asked,
     },
     Evaluating {
@@ -262,6 +269,7 @@ impl CoordinatorMachine {
         match &self.phase {
             Phase::Joining { asked }
             | Phase::Training { asked, .. }
+            | Phase::Masking { asked, .. }
             | Phase::Evaluating { asked, .. }
             | Phase::Cosigning { asked, .. }
             | Phase::Measuring { asked, .. }
@@ -274,6 +282,7 @@ impl CoordinatorMachine {
         match &mut self.phase {
             Phase::Joining { asked }
             | Phase::Training { asked, .. }
+            | Phase::Masking { asked, .. }
             | Phase::Evaluating { asked, .. }
             | Phase::Cosigning { asked, .. }
             | Phase::Measuring { asked, .. }
@@ -341,7 +350,7 @@ impl CoordinatorMachine {
                 }
                 ToCoordinator::Evaluated { round } => self.evaluated(from, round, attachment, out),
                 ToCoordinator::Cosigned { round } => self.cosigned(from, round, attachment),
-                ToCoordinator::Masking { .. } => false,
+                ToCoordinator::Masking { round } => self.masked(from, round, attachment, out),
                 ToCoordinator::Left => matches!(self.phase, Phase::Ended { .. }),
             };
         if used {
@@ -397,6 +406,7 @@ impl CoordinatorMachine {
         match std::mem::replace(&mut self.phase, Phase::Moving) {
             Phase::Joining { .. } => self.found(now, out)?,
             Phase::Training { training, .. } => self.trained_all(training, now, out)?,
+            Phase::Masking { training, opening, .. } => self.close_step(training, opening, now, out)?,
             Phase::Evaluating { evaluating, .. } => self.evaluated_all(evaluating, now, out)?,
             Phase::Cosigning { core, report, signed, .. } => self.commit(core, report, signed, now, out)?,
             Phase::Measuring { core, end, found, .. } => self.finish(&core, end, &found, now, out)?,
@@ -410,11 +420,14 @@ impl CoordinatorMachine {
         let (phase, seconds) = match &self.phase {
             Phase::Joining { .. } => ("the offer", self.terms.patience.join_ms / 1000),
             Phase::Training { .. } => ("the request to train", self.terms.patience.train_ms / 1000),
+            Phase::Masking { .. } => ("a step of secure aggregation", self.terms.patience.phase_ms / 1000),
             Phase::Cosigning { .. } => ("the checkpoint to sign", self.terms.patience.phase_ms / 1000),
             _ => ("the request to measure", self.terms.patience.phase_ms / 1000),
         };
         if let Phase::Training { training, .. } = &mut self.phase {
             training.miss(site.clone(), format!("it gave no answer within {seconds} s"));
+        }
+        if matches!(self.phase, Phase::Training { .. } | Phase::Masking { .. }) {
             self.missed.insert(site.clone());
         }
         if let Some(link) = self.links.get_mut(site) {

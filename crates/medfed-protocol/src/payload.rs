@@ -50,6 +50,12 @@ impl From<Vec<u8>> for Payload {
     }
 }
 
+impl From<Arc<[u8]>> for Payload {
+    fn from(bytes: Arc<[u8]>) -> Self {
+        Self(bytes)
+    }
+}
+
 impl From<&[u8]> for Payload {
     fn from(bytes: &[u8]) -> Self {
         Self(bytes.into())

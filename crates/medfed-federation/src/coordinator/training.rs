@@ -120,6 +120,12 @@ impl Training {
         Ok(())
     }
 
+    /// Hospitals that trained and keep their updates to themselves.
+    pub fn withheld(&self) -> Vec<SiteId> {
+        let kept = self.replies.iter().filter(|(_, reply)| matches!(reply, SiteReply::Withheld { .. }));
+        kept.map(|(site, _)| site.clone()).collect()
+    }
+
     /// Whether updates stay with their hospitals.
     pub fn is_masked(&self) -> bool {
         self.core.is_masked()

@@ -98,20 +98,22 @@ impl CoordinatorMachine {
         now: u64,
         out: &mut Vec<CoordinatorEffect>,
     ) -> Result<(), ProtocolError> {
-        self.aggregate(training, true, now, out)
+        match training.order()? {
+            Some(order) if !training.withheld().is_empty() => self.mask(training, order, now, out),
+            _ => self.aggregate(training, now, out),
+        }
     }
 
-    /// Makes the step. `repeatable` says whether the round can be tried again.
-    fn aggregate(
+    /// Makes the step.
+    pub(super) fn aggregate(
         &mut self,
         training: Training,
-        repeatable: bool,
         now: u64,
         out: &mut Vec<CoordinatorEffect>,
     ) -> Result<(), ProtocolError> {
         let evaluating = match training.aggregate() {
             Ok(evaluating) => evaluating,
-            Err(aborted) => return self.aborted(*aborted, repeatable, now, out),
+            Err(aborted) => return self.aborted(*aborted, now, out),
         };
         let round = evaluating.round();
         let security = evaluating.security();
@@ -276,7 +278,6 @@ impl CoordinatorMachine {
     fn aborted(
         &mut self,
         aborted: Aborted,
-        repeatable: bool,
         now: u64,
         out: &mut Vec<CoordinatorEffect>,
     ) -> Result<(), ProtocolError> {
@@ -284,7 +285,7 @@ impl CoordinatorMachine {
         let patience = self.terms.patience;
         let next = if self.missed.is_empty() || aborted.budget_exhausted {
             AfterAbort::End
-        } else if repeatable && attempt < patience.attempts {
+        } else if attempt < patience.attempts {
             AfterAbort::Again
         } else if self.lost + 1 < patience.lost_rounds {
             AfterAbort::NextRound
