@@ -209,3 +209,6 @@ pub(crate) fn range_of<'a>(
     let bound = members.map(bound).fold(0.0, f64::max);
     ClipRange::new(2f64.powf(bound.log2().ceil()).max(2f64.powi(-10))).ok()
 }
+
+#[cfg(test)]
+mod tests;

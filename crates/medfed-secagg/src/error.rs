@@ -49,7 +49,7 @@ pub enum SecaggError {
         site: SiteId,
     },
     /// The threshold does not protect.
-    #[error("with {sites} sites the threshold is {lowest} to {sites}, not {found}")]
+    #[error("a threshold among {sites} sites is {lowest} to {sites}, not {found}")]
     Threshold {
         /// Sites in the cohort.
         sites: usize,
@@ -59,7 +59,7 @@ pub enum SecaggError {
         found: usize,
     },
     /// Too few sites would make up an opened sum.
-    #[error("min_clients is {lowest} to {sites} here, not {found}")]
+    #[error("{}", min_clients(*sites, *lowest, *found))]
     MinClients {
         /// Sites in the cohort.
         sites: usize,
@@ -270,6 +270,14 @@ pub enum Fault {
     /// A value is not in its canonical range.
     #[error("a value is not in its canonical range")]
     Value,
+}
+
+fn min_clients(sites: usize, lowest: usize, found: usize) -> String {
+    if found > sites {
+        format!("{sites} sites are left, and min_clients asks for {found}")
+    } else {
+        format!("min_clients is at least {lowest} here, not {found}")
+    }
 }
 
 impl SecaggError {

@@ -68,7 +68,7 @@ pub enum MaskingError {
     /// An attempt that does not follow from the one before: it must leave somebody out, and come after one
     /// in which no input left.
     #[error(
-        "attempt {attempt} in round {round} does not leave out a hospital of the attempt before, or is not the next one"
+        "the coordinator begins attempt {attempt} of round {round}, which does not follow from the one before with a hospital less"
     )]
     Attempt {
         /// The round.

@@ -33,7 +33,8 @@ pub struct MaskingReport {
     pub error_bound: f64,
     /// Bytes of each hospital's messages.
     pub traffic: BTreeMap<SiteId, Traffic>,
-    /// Attempts that failed before a masked input had left, and were repeated without somebody.
+    /// Attempts that failed, in their order. One that fails before a masked input has left is repeated
+    /// without those who made it fail, where enough hospitals remain.
     #[serde(default)]
     pub attempts: Vec<Attempt>,
 }
