@@ -15,6 +15,7 @@ mod training;
 pub use evaluating::Evaluating;
 pub use fairness::{EvaluationPlan, FairnessPlan, OnViolation};
 pub(crate) use state::OWNER;
+pub use medfed_aggregate::anomaly::OnDetection;
 pub use training::{Aborted, Training};
 
 use crate::error::FederationError;
@@ -25,6 +26,7 @@ use crate::report::{
 };
 use medfed_aggregate::Aggregator;
 use medfed_aggregate::anomaly::Detector;
+use medfed_aggregate::selection::ProductHistory;
 use medfed_dp::orchestrator::Action;
 use medfed_dp::{DpPlan, History, Orchestrator, Outlook, Phase};
 use medfed_nn::optimizer::Ema;
@@ -73,17 +75,6 @@ impl CoordinatorSettings {
         let vectors = self.aggregator.needed();
         self.masking.as_ref().map_or(vectors, |masking| masking.needed(vectors))
     }
-}
-
-/// What a finding about an update leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnDetection {
-    /// It is reported.
-    Flag,
-    /// The update is left out.
-    Exclude,
-    /// The run stops with the last good model.
-    Halt,
 }
 
 /// A hospital as the coordinator knows it.
@@ -158,6 +149,8 @@ pub struct Coordinator {
     /// Memory of the last round's step, for the next.
     spare: Vec<f32>,
     detector: Option<Detector>,
+    /// What was opened of masked updates in the rounds done; for rules that remember.
+    past: ProductHistory,
     fairness: fairness::FairnessState,
     done: RoundId,
     global: Arc<Vec<f32>>,
@@ -227,6 +220,7 @@ impl Coordinator {
             aggregator,
             spare: Vec::new(),
             detector,
+            past: ProductHistory::default(),
             fairness: fairness::FairnessState::default(),
             left: BTreeSet::new(),
             done: RoundId(0),

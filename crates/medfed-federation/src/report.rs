@@ -7,11 +7,13 @@
 mod evaluation;
 mod masking;
 mod orchestration;
+mod selection;
 mod security;
 
 pub use evaluation::{FinalEvaluation, FinalFairness, HospitalPerformance, RoundFairness};
 pub use masking::{Attempt, MaskingReport, Revealed, Traffic};
 pub use orchestration::{Deviation, Measurement, Orchestration, SiteDecision};
+pub use selection::{ExpectedUpdate, SelectionReport};
 pub use security::{Exclusion, SecurityReport, SecuritySummary, SiteWeight};
 
 use medfed_eval::Performance;

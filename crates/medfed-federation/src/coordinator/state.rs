@@ -5,6 +5,7 @@ use super::{Best, Coordinator};
 use crate::error::FederationError;
 use crate::journal::{Snapshot, from_bytes, to_bytes};
 use crate::report::RoundReport;
+use medfed_aggregate::selection::ProductHistory;
 use medfed_nn::optimizer::Ema;
 use medfed_types::{RoundId, SiteId};
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,7 @@ const AVERAGE: &str = "average";
 const BEST: &str = "best";
 const AGGREGATOR: &str = "aggregator";
 const DETECTOR: &str = "detector";
+const PRODUCTS: &str = "products";
 
 #[derive(Serialize, Deserialize)]
 struct Meta {
@@ -45,6 +47,9 @@ impl Coordinator {
         ]);
         if let Some(detector) = &self.detector {
             blobs.insert(DETECTOR.to_owned(), detector.to_bytes());
+        }
+        if self.past != ProductHistory::default() {
+            blobs.insert(PRODUCTS.to_owned(), self.past.to_bytes());
         }
         if let Some(average) = &self.average {
             blobs.insert(AVERAGE.to_owned(), average.to_bytes());
@@ -105,6 +110,10 @@ impl Coordinator {
         if let Some(detector) = &mut self.detector {
             detector.restore(blob(DETECTOR)?).map_err(unreadable)?;
         }
+        self.past = match snapshot.blobs.get(PRODUCTS) {
+            Some(bytes) => ProductHistory::from_bytes(bytes).map_err(unreadable)?,
+            None => ProductHistory::default(),
+        };
         self.best = match meta.best {
             Some(BestMeta { round, auc, loss }) => {
                 Some(Best { round, auc, loss, parameters: parameters(BEST)? })

@@ -2,15 +2,18 @@
 
 use super::admission::{admit, expected};
 use super::measurements::deviations;
-use super::{Coordinator, Evaluating, OnDetection};
+use super::{Coordinator, Evaluating, Member, OnDetection};
 use crate::error::FederationError;
 use crate::journal::to_bytes;
-use crate::masking::{MaskingMode, OpenedMean, Order, Unmasked, range_of};
+use crate::masking::{
+    Judgement, MaskingMode, MaskingPlan, OpenedMean, Order, Prospect, Unmasked, norm_of, range_of,
+};
 use crate::report::{
-    Measurement, Orchestration, PrivacySpent, RoundReport, SecurityReport, SiteDecision, SiteWeight,
+    MaskingReport, Measurement, Orchestration, PrivacySpent, RoundReport, SecurityReport, SiteDecision, SiteWeight,
 };
 use crate::site::{LocalReport, SiteReply, TrainRequest};
-use medfed_aggregate::anomaly::Detector;
+use medfed_aggregate::anomaly::{Detector, Expected, Finding};
+use medfed_aggregate::selection::{NotSelected, ProductHistory, SelectionRule};
 use medfed_aggregate::{Aggregate, AggregateError, Aggregator, PreStep, Rule, RuleWarning, SiteUpdate};
 use medfed_dp::orchestrator::Action;
 use medfed_secagg::Digest;
@@ -154,7 +157,32 @@ impl Training {
         })?;
         let model = Digest::new(Sha256::digest(to_bytes(global)).into());
         let (round, parameters) = (self.round, global.len());
-        Ok(Some(Order { plan: plan.clone(), round, model, parameters, range }))
+        let prospect = plan.selection.map(|rule| self.prospect(plan, rule)).transpose()?;
+        Ok(Some(Order { plan: plan.clone(), round, model, parameters, range, prospect }))
+    }
+
+    /// What a selection among masked updates goes by.
+    fn prospect(&self, plan: &MaskingPlan, rule: SelectionRule) -> Result<Prospect, FederationError> {
+        let members = || self.selected.iter().filter_map(|site| self.core.member(site));
+        let with_noise = members().map(|member| (member, self.announced(&member.site)));
+        let squares = self.core.global.iter().map(|value| f64::from(*value).powi(2));
+        let length = squares.sum::<f64>().sqrt();
+        let norm = plan.norm_bound.or_else(|| norm_of(with_noise, self.round, length));
+        let norm = norm.ok_or_else(|| FederationError::Setting {
+            key: "secure_aggregation.norm_bound",
+            problem: "no bound follows from the training plan; set one".to_owned(),
+        })?;
+        let past = if rule.remembers() { self.core.past.clone() } else { ProductHistory::default() };
+        Ok(Prospect { norm, expected: self.expected(), past })
+    }
+
+    /// What an honest update of each selected hospital looks like.
+    fn expected(&self) -> BTreeMap<SiteId, Expected> {
+        let members = self.selected.iter().filter_map(|site| self.core.member(site));
+        let of = |member: &Member| {
+            (member.site.clone(), expected(member, self.round, self.announced(&member.site)))
+        };
+        members.map(of).collect()
     }
 
     /// Takes what was opened of the updates that hospitals withheld.
@@ -175,17 +203,22 @@ impl Training {
         let masked = unmasked.is_some();
         let mut round = Round::new(&self, replies, unmasked.as_ref());
         let refused = round.security.exclusions.len();
-        let mut opened = Vec::new();
+        let (mut opened, mut judgement, mut detector) = (Vec::new(), None, None);
         if let Some(unmasked) = unmasked {
             round.security.warnings.extend(unmasked.warnings);
             round.culprits.extend(unmasked.report.culprits.iter().cloned());
+            if let Some(judgement) = &unmasked.judgement {
+                detector = round.judge(&self, judgement, &unmasked.report);
+            }
             round.security.masking = Some(unmasked.report);
+            judgement = unmasked.judgement;
             opened = match unmasked.opened {
                 Ok(opened) => opened,
                 Err(reason) => return Err(self.abort(reason, round)),
             };
+        } else {
+            detector = round.search(&self);
         }
-        let detector = round.search(&self);
         if let Some(reason) = round.halted.take() {
             return Err(self.abort(reason, round));
         }
@@ -202,10 +235,13 @@ impl Training {
         let mut aggregator = self.core.aggregator.clone();
         let memory = std::mem::take(&mut self.core.spare);
         let parameters = self.core.global.len();
-        let aggregated = if masked {
+        let aggregated = if let Some(judgement) = &judgement {
+            of_selected(opened, judgement)
+        } else if masked {
             of_sums(&mut aggregator, opened, self.round, parameters)
         } else {
             aggregator.refuse(refused);
+            aggregator.suspect(round.security.exclusions.len() - refused);
             aggregator.aggregate_into(memory, &round.updates, self.round, parameters)
         };
         let aggregate = match aggregated {
@@ -227,6 +263,10 @@ impl Training {
         core.aggregator = aggregator;
         core.spare = aggregate.step;
         core.detector = detector;
+        let remembers = |plan: &MaskingPlan| plan.selection.is_some_and(|rule| rule.remembers());
+        if let Some(judgement) = judgement.filter(|_| core.settings.masking.as_ref().is_some_and(remembers)) {
+            core.past = core.past.with_round(&judgement.opened);
+        }
         let leaving = self.decisions.into_iter().filter(|d| d.decision.action == Action::Leave);
         core.left.extend(leaving.map(|decision| decision.hospital));
         let outcome = RoundOutcome { security: round.security, orchestrator };
@@ -298,12 +338,11 @@ impl Round {
                     }
                 }
                 Some(SiteReply::Withheld { report }) => {
-                    if unmasked.is_some_and(|it| it.report.survivors.contains(site)) {
-                        LocalResult::Trained { report, norm: None }
-                    } else {
+                    let result = masked(unmasked, site, report);
+                    if !matches!(result, LocalResult::Trained { .. }) {
                         round.culprits.insert(site.clone());
-                        LocalResult::Failed { reason: withheld(unmasked, site), report }
                     }
+                    result
                 }
                 Some(SiteReply::BudgetExhausted { privacy }) => {
                     round.exhausted += 1;
@@ -330,13 +369,7 @@ impl Round {
     fn search(&mut self, training: &Training) -> Option<Detector> {
         let core = &training.core;
         let detector = core.detector.as_ref()?;
-        let expected = (core.members.iter())
-            .map(|member| {
-                let noise = training.announced(&member.site);
-                (member.site.clone(), expected(member, training.round, noise))
-            })
-            .collect();
-        let inspection = detector.inspect(&self.updates, &expected);
+        let inspection = detector.inspect(&self.updates, &training.expected());
         self.security.warnings.extend(inspection.warnings.iter().map(ToString::to_string));
         let mut found: BTreeMap<SiteId, Vec<String>> = BTreeMap::new();
         for finding in &inspection.findings {
@@ -358,8 +391,7 @@ impl Round {
                 }
             }
             OnDetection::Halt if !self.security.anomalies.is_empty() => {
-                let found: Vec<String> = self.security.anomalies.iter().map(ToString::to_string).collect();
-                self.halted = Some(format!("updates are out of line ({})", found.join("; ")));
+                self.halted = Some(out_of_line(&self.security.anomalies));
                 self.culprits.extend(self.security.anomalies.iter().map(|finding| finding.site.clone()));
             }
             OnDetection::Flag | OnDetection::Halt => {}
@@ -367,9 +399,65 @@ impl Round {
         Some(inspection.next)
     }
 
-    /// Hospitals whose updates enter the step.
+    /// Takes note of what was opened to select among masked updates. Gives the detector after the round.
+    ///
+    /// What follows from the round alone was decided by everyone; the comparison with each hospital's past is
+    /// the coordinator's own, who reports it and can halt.
+    fn judge(
+        &mut self,
+        training: &Training,
+        judgement: &Judgement,
+        report: &MaskingReport,
+    ) -> Option<Detector> {
+        let Judgement { opened, verdict } = judgement;
+        self.security.warnings.extend(verdict.warnings.iter().map(ToString::to_string));
+        let (too_long, suspects) = match &report.selection {
+            Some(selection) => (selection.too_long.as_slice(), selection.suspects.as_slice()),
+            None => (&[][..], &[][..]),
+        };
+        for site in too_long {
+            self.security.exclude(site.clone(), "its update is longer than was agreed".to_owned());
+        }
+        for site in suspects {
+            let warning = format!("the shares of inner products that {site} sent do not fit the others'");
+            self.security.warnings.push(warning);
+        }
+        for passed in &verdict.passed_over {
+            if let NotSelected::OutOfLine { .. } = passed.reason {
+                self.security.exclude(passed.site.clone(), passed.reason.to_string());
+            }
+        }
+        for (site, found) in opened.norms() {
+            match self.local.get_mut(site) {
+                Some(LocalResult::Trained { norm, .. } | LocalResult::Excluded { norm, .. }) => {
+                    *norm = Some(found);
+                }
+                _ => {}
+            }
+        }
+        let Some(detector) = &training.core.detector else {
+            self.security.find(verdict.findings.iter().cloned());
+            return None;
+        };
+        let inspection = detector.inspect_products(opened, &training.expected());
+        self.security.warnings.extend(inspection.warnings.iter().map(ToString::to_string));
+        let halts = training.core.settings.on_detection == OnDetection::Halt;
+        if halts && !inspection.findings.is_empty() {
+            self.halted = Some(out_of_line(&inspection.findings));
+            self.culprits.extend(inspection.findings.iter().map(|finding| finding.site.clone()));
+        }
+        self.security.find(inspection.findings);
+        Some(inspection.next)
+    }
+
+    /// Hospitals whose updates the rule worked on.
     fn usable(&self) -> usize {
-        self.security.masking.as_ref().map_or(self.updates.len(), |masking| masking.survivors.len())
+        let trained = |result: &&LocalResult| matches!(result, LocalResult::Trained { .. });
+        if self.security.masking.is_some() {
+            self.local.values().filter(trained).count()
+        } else {
+            self.updates.len()
+        }
     }
 
     fn too_few(&self, needed: usize, asked: usize) -> String {
@@ -443,6 +531,41 @@ fn of_sums(
     Ok(aggregate)
 }
 
+fn out_of_line(findings: &[Finding]) -> String {
+    let found: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    format!("updates are out of line ({})", found.join("; "))
+}
+
+/// The step of selected updates: their mean.
+fn of_selected(mut opened: Vec<OpenedMean>, judgement: &Judgement) -> Result<Aggregate, AggregateError> {
+    let OpenedMean { sites, mean } = opened.pop().ok_or(AggregateError::Empty)?;
+    let share = 1.0 / sites.len() as f64;
+    let compared = judgement.opened.sites().iter();
+    let shares = compared.map(|site| (site.clone(), Some(if sites.contains(site) { share } else { 0.0 })));
+    Ok(Aggregate { step: mean, shares: shares.collect(), warnings: Vec::new() })
+}
+
+/// What became of an update that left under masks, or did not.
+fn masked(unmasked: Option<&Unmasked>, site: &SiteId, report: LocalReport) -> LocalResult {
+    let opened = unmasked.filter(|it| it.opened.is_ok());
+    let judged = opened.and_then(|it| it.judgement.as_ref());
+    let selection = unmasked.and_then(|it| it.report.selection.as_ref());
+    if selection.is_some_and(|selection| selection.too_long.contains(site)) {
+        return LocalResult::Excluded { report, norm: None };
+    }
+    let passed = judged.and_then(|it| it.verdict.passed_over.iter().find(|passed| passed.site == *site));
+    match passed.map(|passed| &passed.reason) {
+        Some(NotSelected::OutOfLine { .. }) => return LocalResult::Excluded { report, norm: None },
+        // The rule worked on it and preferred others, as on open updates.
+        Some(_) => return LocalResult::Trained { report, norm: None },
+        None => {}
+    }
+    if opened.is_some_and(|it| it.report.survivors.contains(site)) {
+        return LocalResult::Trained { report, norm: None };
+    }
+    LocalResult::Failed { reason: withheld(unmasked, site), report }
+}
+
 /// Why the update of a hospital is in no opened sum.
 fn withheld(unmasked: Option<&Unmasked>, site: &SiteId) -> String {
     let lost = unmasked.and_then(|it| it.report.lost.iter().find(|lost| lost.hospital == *site));
@@ -461,6 +584,7 @@ fn method(core: &Coordinator) -> String {
     };
     match core.settings.masking.as_ref().map(|masking| masking.mode) {
         None => rule,
+        Some(MaskingMode::Selection) => format!("{rule}, on opened inner products and one masked sum"),
         Some(MaskingMode::Sum) => format!("{rule}, on one masked sum"),
         Some(MaskingMode::Groups) => format!("{rule}, on masked sums of groups"),
     }

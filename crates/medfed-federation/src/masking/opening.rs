@@ -1,7 +1,8 @@
 //! The coordinator's side of a masked round: calls out, answers in, one step after the other.
 
 use super::error::Peer;
-use super::live::{Closed, Live, Wrong, read};
+use super::live::{Asked, Closed, Live, Wrong, read};
+use super::selection::Judgement;
 use super::wire::{Invitation, Opened, Phase, Place, Step, Unfit, Verdict};
 use super::{MaskingError, MaskingMode, OpenedMean, Order, Unmasked};
 use crate::report::{Attempt, Exclusion, MaskingReport, Revealed};
@@ -60,6 +61,7 @@ pub struct Opening {
     failure: Option<SecaggError>,
     report: MaskingReport,
     warnings: Vec<String>,
+    judgement: Option<Judgement>,
 }
 
 #[derive(Debug)]
@@ -97,12 +99,14 @@ impl Opening {
             opened: Vec::new(),
             failure: None,
             warnings: Vec::new(),
+            judgement: None,
             cohort,
             order,
         };
-        let Order { plan, model, parameters, range, .. } = &opening.order;
+        let Order { plan, model, parameters, range, prospect, .. } = &opening.order;
         let (configuration, model, parameters, range) = (plan.configuration, *model, *parameters, *range);
-        let body = Invitation { configuration, model, parameters, range }.encode();
+        let prospect = prospect.clone();
+        let body = Invitation { configuration, model, parameters, range, prospect }.encode();
         let to = opening.cohort.clone();
         let messages = opening.ask(Step::Invite, &[(to, body)]);
         (opening, messages)
@@ -203,6 +207,10 @@ impl Opening {
             Unfit::Range => format!(
                 "the update has a value beyond ±{range}; secure_aggregation.clip_range sets the range"
             ),
+            Unfit::Norm => format!(
+                "the update is longer than {}; secure_aggregation.norm_bound sets the bound",
+                self.order.prospect.as_ref().map_or(0.0, |prospect| prospect.norm.get())
+            ),
             Unfit::NotFinite => "the update has a value that is not finite".to_owned(),
         }
     }
@@ -245,7 +253,8 @@ impl Opening {
         let tosses = plan.mode == MaskingMode::Groups;
         let session = if tosses { self.toss_session() } else { self.session() };
         let opened = Opened { session, total: self.total.unwrap_or(0), cohort: self.cohort.clone() };
-        let terms = self.order.expectation().terms(self.phase, self.order.range, &opened);
+        let prospect = self.order.prospect.as_ref();
+        let terms = self.order.expectation().terms(self.phase, self.order.range, prospect, &opened);
         let context = match SessionContext::new(terms, &self.roster) {
             Ok(context) => context,
             Err(error) => return self.finish(Some(error), None),
@@ -257,7 +266,8 @@ impl Opening {
             if self.phase == Phase::Updates {
                 self.warn(&context);
             }
-            At::Summing(vec![Live::new(context)])
+            let selecting = self.order.plan.selection.zip(self.order.prospect.clone());
+            At::Summing(vec![Live::new(context, selecting)])
         };
         let to = self.cohort.clone();
         let messages = self.ask(step, &[(to, opened.encode())]);
@@ -279,7 +289,7 @@ impl Opening {
         };
         contexts.iter().for_each(|context| self.warn(context));
         let to = self.good.iter().cloned().collect();
-        self.at = At::Summing(contexts.into_iter().map(Live::new).collect());
+        self.at = At::Summing(contexts.into_iter().map(|context| Live::new(context, None)).collect());
         let messages = self.ask(Step::Draw, &[(to, coins.encode(whole))]);
         Turn::Ask(self, messages)
     }
@@ -287,14 +297,30 @@ impl Opening {
     /// Ends a step of all sessions.
     fn advance(mut self, lives: Vec<Live>) -> Turn {
         let (mut next, mut calls, mut failures) = (Vec::new(), Vec::new(), Vec::new());
-        let mut counted = None;
+        let (mut counted, mut failed_selection) = (None, None);
         for live in lives {
-            let received = live.received();
+            let mut received = live.received();
+            received.retain(|site| self.good.contains(site));
+            let go_on = |(live, asked): (Live, Asked)| {
+                match asked {
+                    Asked::All(body) => calls.push((received, body)),
+                    Asked::Each(bodies) => {
+                        let bodies = bodies.into_iter().filter(|(site, _)| received.contains(site));
+                        calls.extend(bodies.map(|(site, body)| (vec![site], body)));
+                    }
+                }
+                next.push(live);
+            };
             match live.close() {
-                Ok(Closed::Next(live, body)) => {
-                    let to = received.into_iter().filter(|site| self.good.contains(site)).collect();
-                    calls.push((to, body));
-                    next.push(live);
+                Ok(Closed::Next(live, asked)) => go_on((live, asked)),
+                Ok(Closed::Judged(judgement, report, following)) => {
+                    self.report.selection = Some(report);
+                    match (&judgement.verdict.selected, following) {
+                        (_, Some(following)) => go_on(following),
+                        (Err(error), None) => failed_selection = Some(error.to_string()),
+                        (Ok(_), None) => {}
+                    }
+                    self.judgement = Some(judgement);
                 }
                 Ok(Closed::Opened(sum)) if self.phase == Phase::Counts => counted = Some(sum),
                 Ok(Closed::Opened(sum)) => {
@@ -308,6 +334,9 @@ impl Opening {
             self.cohort = sum.sites();
             self.total = Some(sum.samples().unwrap_or(0));
             return self.begin();
+        }
+        if failed_selection.is_some() {
+            return self.finish(None, failed_selection);
         }
         if let Some(error) = failures.into_iter().next() {
             // Nothing has left yet, or this was the only sum: all groups together try again.
@@ -394,7 +423,14 @@ impl Opening {
             error => error,
         };
         let mut report = self.report;
+        if report.selection.is_some() {
+            report.revealed.push(Revealed::InnerProducts);
+        }
         let opened = match error {
+            None if self.opened.is_empty() => {
+                let why = why.unwrap_or_else(|| "no hospital is left".to_owned());
+                Err(format!("no sum could be opened: {why}"))
+            }
             None => Ok(self.opened),
             Some(error) => {
                 report.culprits = error.culprits();
@@ -413,15 +449,16 @@ impl Opening {
         if let Ok(means) = &opened {
             report.survivors = means.iter().flat_map(|mean| mean.sites.iter().cloned()).collect();
             report.survivors.sort();
-            report.revealed = match self.order.plan.mode {
+            report.revealed.extend(match self.order.plan.mode {
                 MaskingMode::Sum if self.order.plan.by_samples => {
                     vec![Revealed::Sum, Revealed::TotalSamples]
                 }
                 MaskingMode::Sum => vec![Revealed::Sum],
+                MaskingMode::Selection => vec![Revealed::SelectedSum],
                 MaskingMode::Groups => vec![Revealed::GroupSums],
-            };
+            });
         }
-        Turn::Done(Unmasked { opened, report, warnings: self.warnings })
+        Turn::Done(Unmasked { opened, report, warnings: self.warnings, judgement: self.judgement })
     }
 
     /// Notes that a hospital is out of the attempt.

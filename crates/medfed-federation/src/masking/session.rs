@@ -2,12 +2,16 @@
 
 use super::error::Peer;
 use super::party::Party;
+use super::selection::{Prospect, own_selection, put_vector, read_delivery, read_review};
 use super::wire::{Invitation, Opened, Phase, Place, Step, Unfit, Verdict};
 use super::{Expectation, MaskingError, MaskingMode};
 use crate::site::RawUpdate;
 use medfed_secagg::groups::{AwaitingCoins, AwaitingCommitments, toss};
 use medfed_secagg::message::Proposal;
-use medfed_secagg::site::{AwaitingAgreement, AwaitingDealings, AwaitingKeys, AwaitingProposal, join};
+use medfed_secagg::site::{
+    AwaitingAgreement, AwaitingDealings, AwaitingKeys, AwaitingProducts, AwaitingProposal, AwaitingShares,
+    join,
+};
 use medfed_secagg::{Broadcast, ClipRange, Input, Roster, SecaggError, SessionContext};
 use std::sync::Arc;
 
@@ -22,6 +26,8 @@ pub struct Session {
     roster: Roster,
     update: RawUpdate,
     range: Option<ClipRange>,
+    /// What a selection goes by, from the invitation.
+    prospect: Option<Prospect>,
     at: Option<Place>,
     state: State,
     last: Option<Last>,
@@ -45,6 +51,8 @@ enum State {
     Revealed(SessionContext, AwaitingCoins),
     Keys(SessionContext, AwaitingKeys),
     Dealings(SessionContext, AwaitingDealings),
+    Shares(SessionContext, AwaitingShares),
+    Products(SessionContext, AwaitingProducts),
     Proposal(SessionContext, AwaitingProposal),
     Agreement(SessionContext, AwaitingAgreement),
 }
@@ -58,6 +66,8 @@ impl State {
             Self::Revealed(..) => Some(Step::Draw),
             Self::Keys(..) => Some(Step::Deal),
             Self::Dealings(..) => Some(Step::Mask),
+            Self::Shares(..) => Some(Step::Multiply),
+            Self::Products(..) => Some(Step::Review),
             Self::Proposal(..) => Some(Step::Consent),
             Self::Agreement(..) => Some(Step::Unmask),
         }
@@ -74,8 +84,8 @@ impl Session {
     /// A hospital that holds `update` and goes by what it expects itself; `roster` has the keys of all
     /// hospitals, from a source that the hospital trusts.
     pub fn new(expected: Expectation, roster: Roster, update: RawUpdate) -> Self {
-        let (range, at, state) = (None, None, State::Idle);
-        Self { expected, roster, update, range, at, state, last: None, refused: None }
+        let (range, prospect, at, state) = (None, None, None, State::Idle);
+        Self { expected, roster, update, range, prospect, at, state, last: None, refused: None }
     }
 
     /// Answers a call. `party` must be durable before the answer leaves.
@@ -106,7 +116,8 @@ impl Session {
             record.begin(place, &opened.cohort)?;
         }
         if place.step == Step::Invite {
-            self.range = Some(self.invited(body)?);
+            let (range, prospect) = self.invited(body)?;
+            (self.range, self.prospect) = (Some(range), prospect);
         }
         party.record = record;
         let said = match opened {
@@ -155,7 +166,7 @@ impl Session {
     }
 
     /// Checks an invitation against what the hospital knows.
-    fn invited(&self, body: &[u8]) -> Result<ClipRange, MaskingError> {
+    fn invited(&self, body: &[u8]) -> Result<(ClipRange, Option<Prospect>), MaskingError> {
         let Expectation { plan, model, parameters, .. } = &self.expected;
         let invitation = Invitation::decode(body)
             .map_err(|fault| MaskingError::Malformed { from: Peer::Coordinator, fault })?;
@@ -169,7 +180,10 @@ impl Session {
         if plan.clip_range.is_some_and(|range| range != invitation.range) {
             return differs("clip range");
         }
-        Ok(invitation.range)
+        if plan.selection.is_some() != invitation.prospect.is_some() {
+            return differs("mode");
+        }
+        Ok((invitation.range, invitation.prospect))
     }
 
     /// Why the update does not leave; nothing where it fits.
@@ -182,7 +196,11 @@ impl Session {
         if delta.iter().any(|value| !value.is_finite()) {
             return Some(Unfit::NotFinite);
         }
-        delta.iter().any(|value| f64::from(value.abs()) > range).then_some(Unfit::Range)
+        if delta.iter().any(|value| f64::from(value.abs()) > range) {
+            return Some(Unfit::Range);
+        }
+        let norm = delta.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+        self.prospect.as_ref().is_some_and(|prospect| norm > prospect.norm.get()).then_some(Unfit::Norm)
     }
 
     /// Begins a session: commits to a coin, or makes keys.
@@ -195,7 +213,7 @@ impl Session {
     ) -> Result<Said, SecaggError> {
         self.state = State::Idle;
         let range = self.range.expect("sessions are due after the invitation only");
-        let context = SessionContext::new(self.expected.terms(place.phase, range, opened), &self.roster)?;
+        let context = SessionContext::new(self.expected.terms(place.phase, range, self.prospect.as_ref(), opened), &self.roster)?;
         if place.step == Step::Toss {
             let (state, message) = toss(&context, &party.identity, &mut party.coin(place))?;
             self.state = State::Tossed(context, state);
@@ -241,6 +259,33 @@ impl Session {
                 let keys = Broadcast::decode(body, &context)?;
                 let (state, message) = state.deal(&keys, &mut party.random(context.digest(), call))?;
                 self.state = State::Dealings(context, state);
+                message.encode()
+            }
+            State::Dealings(context, state) if self.prospect.is_some() => {
+                let dealings = Broadcast::decode(body, &context)?;
+                let mut participation = party.record.participation();
+                let mut random = party.random(context.digest(), call);
+                let (state, input, shares) =
+                    state.share(&dealings, &self.update.delta, &mut participation, &mut random)?;
+                party.record.participated(participation);
+                let answer = put_vector(&context, &input, &shares);
+                self.state = State::Shares(context, state);
+                answer
+            }
+            State::Shares(context, state) => {
+                let (state, message) = state.multiply(read_delivery(&context, body)?)?;
+                self.state = State::Products(context, state);
+                message.encode()
+            }
+            State::Products(context, state) => {
+                let (products, proposal) = read_review(&context, body)?;
+                let (state, gram) = state.review(&products)?;
+                let selecting = self.expected.plan.selection.as_ref().zip(self.prospect.as_ref());
+                let own = selecting.and_then(|(rule, prospect)| {
+                    own_selection(rule, prospect, &context, &gram, state.too_long())
+                });
+                let (state, message) = state.consent(proposal, own.ok_or(SecaggError::OtherSelection)?)?;
+                self.state = State::Agreement(context, state);
                 message.encode()
             }
             State::Dealings(context, state) => {

@@ -22,6 +22,8 @@ fn site(index: usize) -> SiteId {
 
 fn plan(mode: MaskingMode, by_samples: bool) -> MaskingPlan {
     MaskingPlan {
+        selection: None,
+        norm_bound: None,
         mode,
         by_samples,
         threshold: None,
@@ -35,7 +37,7 @@ fn plan(mode: MaskingMode, by_samples: bool) -> MaskingPlan {
 
 fn order(plan: MaskingPlan) -> Order {
     let (model, range) = (Digest::new([2; 32]), ClipRange::new(RANGE).unwrap());
-    Order { plan, round: RoundId(3), model, parameters: PARAMETERS, range }
+    Order { plan, round: RoundId(3), model, parameters: PARAMETERS, range, prospect: None }
 }
 
 fn key() -> SecretKey {

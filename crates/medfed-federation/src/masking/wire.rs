@@ -6,6 +6,7 @@
 
 use super::MaskingError;
 use super::error::Peer;
+use super::selection::Prospect;
 use medfed_secagg::{ClipRange, Digest, SessionId};
 use medfed_types::{RoundId, SiteId};
 use serde::{Deserialize, Serialize};
@@ -137,15 +138,18 @@ pub(super) enum Unfit {
     Length = 1,
     Range = 2,
     NotFinite = 3,
+    Norm = 4,
 }
 
 /// What the coordinator invites to.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Invitation {
     pub(super) configuration: Digest,
     pub(super) model: Digest,
     pub(super) parameters: usize,
     pub(super) range: ClipRange,
+    /// What a selection goes by; at the end of the message.
+    pub(super) prospect: Option<Prospect>,
 }
 
 /// What a session is called and who is in it; everything else each party knows.
@@ -211,6 +215,7 @@ impl Place {
                 (1, [1]) => Verdict::Withheld(Unfit::Length),
                 (1, [2]) => Verdict::Withheld(Unfit::Range),
                 (1, [3]) => Verdict::Withheld(Unfit::NotFinite),
+                (1, [4]) => Verdict::Withheld(Unfit::Norm),
                 (2, body) => {
                     let mut reader = Reader(body);
                     let culprits = reader.names()?;
@@ -253,6 +258,9 @@ impl Invitation {
         out.extend_from_slice(self.model.as_bytes());
         out.extend((self.parameters as u64).to_le_bytes());
         out.extend(self.range.get().to_le_bytes());
+        if let Some(prospect) = &self.prospect {
+            out.extend(prospect.encode());
+        }
         out
     }
 
@@ -261,8 +269,8 @@ impl Invitation {
         let (configuration, model) = (Digest::new(reader.array()?), Digest::new(reader.array()?));
         let parameters = usize::try_from(u64::from_le_bytes(reader.array()?)).map_err(|_| Fault::Value)?;
         let range = ClipRange::new(f64::from_le_bytes(reader.array()?)).map_err(|_| Fault::Value)?;
-        reader.finish()?;
-        Ok(Self { configuration, model, parameters, range })
+        let prospect = if reader.0.is_empty() { None } else { Some(Prospect::decode(reader.0)?) };
+        Ok(Self { configuration, model, parameters, range, prospect })
     }
 }
 

@@ -1,6 +1,6 @@
 //! How a round's sums were opened under masks.
 
-use super::Exclusion;
+use super::{Exclusion, SelectionReport};
 use crate::masking::{MaskingMode, Order};
 use medfed_types::SiteId;
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,9 @@ pub struct MaskingReport {
     /// without those who made it fail, where enough hospitals remain.
     #[serde(default)]
     pub attempts: Vec<Attempt>,
+    /// What was opened to select among the updates, and who was selected; null where that is not done.
+    #[serde(default)]
+    pub selection: Option<SelectionReport>,
 }
 
 /// An attempt at opening a round's sums that failed.
@@ -69,6 +72,10 @@ pub enum Revealed {
     TotalSamples,
     /// The sum of each group's updates, and who is in which group.
     GroupSums,
+    /// All inner products between updates: norms, distances and directions.
+    InnerProducts,
+    /// The sum of the selected updates.
+    SelectedSum,
 }
 
 impl std::fmt::Display for Revealed {
@@ -76,6 +83,10 @@ impl std::fmt::Display for Revealed {
         f.write_str(match self {
             Self::Sum => "the sum of the updates, to the coordinator",
             Self::TotalSamples => "the total number of samples, to the coordinator and every hospital",
+            Self::InnerProducts => {
+                "all inner products between updates, so their norms, distances and directions, and who was selected, to the coordinator and every hospital"
+            }
+            Self::SelectedSum => "the sum of the selected updates, to the coordinator",
             Self::GroupSums => {
                 "the sum of each group's updates, to the coordinator; who is in which group, to everyone"
             }
@@ -100,6 +111,7 @@ impl MaskingReport {
             error_bound: 0.0,
             traffic: BTreeMap::new(),
             attempts: Vec::new(),
+            selection: None,
         }
     }
 }

@@ -4,6 +4,7 @@ use super::announcement::Announcement;
 use super::{evaluation, protection};
 use crate::coordinator::{Coordinator, CoordinatorSettings, Member};
 use crate::error::FederationError;
+use crate::masking::MaskingMode;
 use medfed_config::Config;
 use medfed_nn::Network;
 use medfed_types::{Seed, SiteId};
@@ -92,6 +93,9 @@ pub(super) fn settings(
     found: usize,
 ) -> Result<CoordinatorSettings, FederationError> {
     let federated = &config.federated;
+    let masking = protection::masking(config, digest)?;
+    // Sums under masks show no single update to search; a selection opens norms and directions.
+    let searched = masking.as_ref().is_none_or(|masking| masking.mode == MaskingMode::Selection);
     let settings = CoordinatorSettings {
         rounds: federated.num_rounds,
         fraction_fit: federated.fraction_fit,
@@ -100,17 +104,12 @@ pub(super) fn settings(
         ema_decay: config.training.ema_decay,
         seed,
         aggregator: protection::aggregator(&config.robust_aggregation)?,
-        // Under masks there is no single update to search.
-        detector: if config.secure_aggregation.masks() {
-            None
-        } else {
-            protection::detector(&config.robust_aggregation)?
-        },
+        detector: if searched { protection::detector(&config.robust_aggregation)? } else { None },
         evaluation: evaluation::plan(config, attributes, classes),
         on_detection: protection::on_detection(&config.robust_aggregation),
         orchestrator: protection::orchestrator(&config.orchestrator)?,
         measurement_threshold: protection::measurement_threshold(&config.orchestrator),
-        masking: protection::masking(config, digest)?,
+        masking,
     };
     for (key, least) in [
         ("federated.min_fit_clients", settings.min_fit),

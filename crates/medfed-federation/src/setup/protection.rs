@@ -4,10 +4,11 @@ use crate::coordinator::{CoordinatorSettings, OnDetection};
 use crate::error::FederationError;
 use crate::masking::{MaskingMode, MaskingPlan};
 use medfed_aggregate::anomaly::{Detector, DetectorSettings, Method};
+use medfed_aggregate::selection::{Detection, LEAST_SELECTED, SelectionRule};
 use medfed_aggregate::{Aggregator, PreStep, Rule, TrimRatio};
 use medfed_config::{Config, section};
 use medfed_dp::{Orchestrator, OrchestratorTerms, Strategy};
-use medfed_secagg::{ClipRange, Digest, SiteNoise};
+use medfed_secagg::{ClipRange, Digest, NormBound, SiteNoise};
 
 /// The rule; the weighted mean while the section is off.
 pub(super) fn aggregator(robust: &section::RobustAggregation) -> Result<Aggregator, FederationError> {
@@ -40,6 +41,12 @@ pub(super) fn aggregator(robust: &section::RobustAggregation) -> Result<Aggregat
 
 /// The detector; none while the section or the detection is off.
 pub(super) fn detector(robust: &section::RobustAggregation) -> Result<Option<Detector>, FederationError> {
+    Ok(detector_settings(robust)?.map(Detector::new))
+}
+
+fn detector_settings(
+    robust: &section::RobustAggregation,
+) -> Result<Option<DetectorSettings>, FederationError> {
     if !(robust.enabled && robust.enable_detection) {
         return Ok(None);
     }
@@ -47,7 +54,7 @@ pub(super) fn detector(robust: &section::RobustAggregation) -> Result<Option<Det
         section::AnomalyDetector::Robust => Method::Robust,
         section::AnomalyDetector::Zscore => Method::ZScore,
     };
-    Ok(Some(Detector::new(DetectorSettings::new(method, robust.detection_threshold)?)))
+    Ok(Some(DetectorSettings::new(method, robust.detection_threshold)?))
 }
 
 pub(super) fn on_detection(robust: &section::RobustAggregation) -> OnDetection {
@@ -89,20 +96,31 @@ pub(super) fn masking(
     let problem = |problem| FederationError::Setting { key: "secure_aggregation.mode", problem };
     let mode = match config.secure_mode().map_err(problem)? {
         section::SecureMode::Groups => MaskingMode::Groups,
-        section::SecureMode::Selection => return Err(problem("selection is being wired".to_owned())),
+        section::SecureMode::Selection => MaskingMode::Selection,
         section::SecureMode::Auto | section::SecureMode::Sum => MaskingMode::Sum,
     };
+    let selects = mode == MaskingMode::Selection;
     let averages = !robust.enabled || robust.method == section::RobustMethod::Fedavg;
     Ok(Some(MaskingPlan {
         mode,
+        selection: if selects { Some(selection(robust)?) } else { None },
         by_samples: averages && mode == MaskingMode::Sum,
         threshold: secure.threshold.map(|threshold| threshold as usize),
-        min_clients: secure.min_clients as usize,
+        // The sum of two selected would show them, whatever noise they carry.
+        min_clients: (secure.min_clients as usize).max(if selects { LEAST_SELECTED } else { 0 }),
         least_group: config.least_group() as usize,
         noise: if config.privacy.enabled { SiteNoise::Private } else { SiteNoise::None },
         clip_range: secure.clip_range.map(ClipRange::new).transpose()?,
+        norm_bound: secure.norm_bound.map(NormBound::new).transpose()?,
         configuration: Digest::new(configuration),
     }))
+}
+
+/// How updates are selected under masks.
+fn selection(robust: &section::RobustAggregation) -> Result<SelectionRule, FederationError> {
+    let detection = detector_settings(robust)?
+        .map(|settings| Detection { settings, on_detection: on_detection(robust) });
+    Ok(SelectionRule::new(aggregator(robust)?.rule(), detection)?)
 }
 
 /// Standard deviations from which a reported measurement is out of line.
@@ -114,6 +132,13 @@ pub(super) fn measurement_threshold(section: &section::Orchestrator) -> Option<f
 pub(super) fn check_hospitals(settings: &CoordinatorSettings, found: usize) -> Result<(), FederationError> {
     if let Some(masking) = &settings.masking {
         let needed = masking.needed(settings.aggregator.needed());
+        if needed > found && masking.mode == MaskingMode::Selection {
+            let rule = settings.aggregator.rule();
+            let problem = format!(
+                "{rule} needs {needed} hospitals to select among masked updates, the data give {found}; lower robust_aggregation.num_byzantine or multi_krum_k, choose the method fedavg, or set secure_aggregation.use_masking to false"
+            );
+            return Err(FederationError::Setting { key: "robust_aggregation.method", problem });
+        }
         if needed > found {
             let problem = format!(
                 "masked updates of {needed} hospitals or more make a round, the data give {found}; lower secure_aggregation.min_clients, or choose the method fedavg"
