@@ -17,6 +17,7 @@ pub use hospital::{Hospital, HospitalSetup};
 use crate::attack::{Attack, Attackers};
 use crate::coordinator::{Coordinator, CoordinatorSettings, Member};
 use crate::error::FederationError;
+use crate::masking::MaskingPlan;
 use crate::simulation::{Simulation, TestSet};
 use medfed_config::{Config, section};
 use medfed_data::{Dataset, Sites};
@@ -145,6 +146,14 @@ fn configuration(config: &Config, data: [u8; 32]) -> [u8; 32] {
     Sha256::new().chain_update(config.hash()).chain_update(data).finalize().into()
 }
 
+impl MaskingPlan {
+    /// How updates are masked, as the configuration says; nothing where they are open. Coordinator and
+    /// hospitals read the same.
+    pub fn configured(config: &Config) -> Result<Option<Self>, FederationError> {
+        protection::masking(config, federation_digest(config))
+    }
+}
+
 /// What everybody in a federation of several processes signs of the configuration.
 fn federation_digest(config: &Config) -> [u8; 32] {
     Sha256::new_with_prefix(b"medfed federation v1\0").chain_update(config.hash()).finalize().into()
@@ -166,11 +175,7 @@ fn initial_parameters(network: &Network, seed: Seed) -> Vec<f32> {
 }
 
 /// The network that fits the configuration and the data.
-fn model_spec(
-    config: &Config,
-    shape: ImageShape,
-    names: &[String],
-) -> Result<ModelSpec, FederationError> {
+fn model_spec(config: &Config, shape: ImageShape, names: &[String]) -> Result<ModelSpec, FederationError> {
     let classes = names.len();
     match config.model.num_classes {
         Some(configured) if configured as usize != classes => Err(FederationError::Setting {

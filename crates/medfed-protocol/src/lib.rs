@@ -21,9 +21,12 @@ mod error;
 pub mod message;
 mod patience;
 mod payload;
+pub mod policy;
+pub mod site;
 
 pub use coordinator::{CoordinatorEffect, CoordinatorEvent, CoordinatorMachine, CoordinatorTerms};
 pub use envelope::{Envelope, Packet, Party, Signer};
 pub use error::{DecodeError, ProtocolError, Rejected};
 pub use patience::Patience;
 pub use payload::Payload;
+pub use policy::Policy;
