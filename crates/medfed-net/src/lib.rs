@@ -8,15 +8,22 @@
 //! What is *not* protected here: who talks to whom, when, and how much, is visible to whoever carries the
 //! bytes.
 
+pub mod address;
 pub mod certificate;
 pub mod clock;
+pub mod dial;
+pub mod doctor;
+pub mod error;
 pub mod fingerprint;
+pub mod grpc;
 pub mod party;
 mod pem;
 pub mod pki;
 mod private_file;
 pub mod problem;
 pub mod revocation;
+pub mod runtime;
+mod tls;
 pub mod transport;
 
 /// The messages and the service of `proto/federation.proto`. A test compares it with what the protocol gives.
@@ -25,8 +32,12 @@ pub mod transport;
 #[path = "generated/medfed.v1.rs"]
 mod wire;
 
+pub use address::{CoordinatorAddress, Proxy};
 pub use certificate::{Authority, Certificate, CertificateProblem};
+pub use dial::Route;
+pub use error::NetError;
 pub use fingerprint::Fingerprint;
+pub use grpc::{CoordinatorOptions, GrpcCoordinator, GrpcSite, SiteOptions, Timing};
 pub use party::Party;
 pub use pki::{AuthorityFolder, Holder, Identity, PkiError, Roster};
 pub use private_file::FileError;

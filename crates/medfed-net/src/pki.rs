@@ -22,5 +22,6 @@ mod roster;
 pub use authority_folder::{Approval, AuthorityFolder};
 pub use error::PkiError;
 pub use holder::{Holder, Identity};
+pub(crate) use key::for_tls;
 pub use request::Request;
 pub use roster::{Entry, Roster};

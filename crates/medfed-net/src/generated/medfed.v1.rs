@@ -43,7 +43,7 @@ pub mod coordinator_frame {
         /// A message that is to be fetched as a blob.
         #[prost(message, tag = "3")]
         Blob(super::Blob),
-        /// The answer to a beat.
+        /// Nothing: the coordinator is there.
         #[prost(message, tag = "4")]
         Beat(super::Beat),
     }
@@ -66,9 +66,9 @@ pub struct Welcome {
     /// Largest message that the coordinator takes, in bytes.
     #[prost(uint64, tag = "3")]
     pub largest_message: u64,
-    /// Seconds from one beat of the site to the next.
+    /// Milliseconds from one beat to the next, of both sides.
     #[prost(uint32, tag = "4")]
-    pub beat_seconds: u32,
+    pub beat_ms: u32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Beat {}
