@@ -4,6 +4,8 @@ mod asked;
 pub(crate) mod audit;
 pub(crate) mod config;
 pub(crate) mod data;
+mod description;
+pub(crate) mod document;
 pub(crate) mod failure;
 pub(crate) mod health;
 pub(crate) mod runs;
@@ -11,22 +13,13 @@ pub(crate) mod stream;
 pub(crate) mod training;
 
 use crate::app::App;
-use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// The API's description.
-#[derive(OpenApi)]
-#[openapi(info(
-    title = "MedFedAgent",
-    description = "Watches federated training and starts and stops it. All times are UTC; a value that the data do not define is null.",
-    license(name = "MIT", identifier = "MIT")
-))]
-struct Description;
-
 /// All paths, and what describes them.
 pub(crate) fn router() -> (axum::Router<App>, utoipa::openapi::OpenApi) {
-    OpenApiRouter::with_openapi(Description::openapi())
+    let (router, mut description) = OpenApiRouter::with_openapi(description::begun())
+        .routes(routes!(document::openapi))
         .routes(routes!(data::data))
         .routes(routes!(data::metrics))
         .routes(routes!(training::start))
@@ -48,5 +41,7 @@ pub(crate) fn router() -> (axum::Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(stream::events))
         .routes(routes!(health::prometheus))
         .routes(routes!(health::health))
-        .split_for_parts()
+        .split_for_parts();
+    description::complete(&mut description);
+    (router, description)
 }

@@ -6,7 +6,7 @@ use crate::source::Source;
 use crate::view::View;
 use medfed_store::Timestamp;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::sync::{Semaphore, watch};
 
 /// Streams of events that may be open at once.
@@ -27,6 +27,8 @@ pub(crate) struct Parts {
     pub(crate) hub: Hub,
     /// The configuration that training starts with.
     pub(crate) config: PathBuf,
+    /// Held while its file is changed.
+    pub(crate) editing: Mutex<()>,
     /// One permit for each open stream of events.
     pub(crate) streams: Arc<Semaphore>,
     /// True once the server is to end: streams would hold it up.
@@ -50,6 +52,7 @@ impl App {
         Self(Arc::new(Parts {
             source: Source::new(trainer.results.clone()),
             config: trainer.config.clone(),
+            editing: Mutex::default(),
             control: Control::new(trainer),
             // Above every number of an earlier start, unless that sent more than a thousand events a second.
             hub: Hub::new(u64::try_from(started.0).unwrap_or_default()),

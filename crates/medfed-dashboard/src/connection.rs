@@ -1,24 +1,35 @@
 //! Connections: how many, how slow, and encrypted or not. Each lives in a task of its own, away from the
 //! process that trains.
 
+mod seats;
+
 use crate::security::access::Peer;
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use seats::{Seat, Seats};
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
-/// Connections at once; further ones wait.
+/// Connections at once, where the system lets a process open as many files.
 const MOST: usize = 1024;
+/// Files that are kept for everything else.
+const OTHER_FILES: u64 = 128;
+/// Connections at once where it lets a process open very few.
+const LEAST: usize = 16;
 /// Time for a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Time for the head of a request, and between two requests.
@@ -39,16 +50,12 @@ pub(crate) async fn serve(
     stop: impl Future<Output = ()>,
 ) {
     let tls = tls.map(TlsAcceptor::from);
-    let permits = Arc::new(Semaphore::new(MOST));
+    let seats = Seats::new(most());
     let graceful = GracefulShutdown::new();
     tokio::pin!(stop);
     loop {
-        let accepted = async {
-            let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
-            (permit, listener.accept().await)
-        };
-        let (permit, accepted) = tokio::select! {
-            accepted = accepted => accepted,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             () = &mut stop => break,
         };
         let (stream, peer) = match accepted {
@@ -60,18 +67,28 @@ pub(crate) async fn serve(
                 continue;
             }
         };
+        let Some(seat) = seats.take(peer.ip()) else {
+            tracing::warn!(%peer, "a connection was closed: there are too many");
+            continue;
+        };
         let (tls, router, watcher) = (tls.clone(), router.clone(), graceful.watcher());
         tokio::spawn(async move {
             cut_off_who_does_not_read(&stream);
-            match tls {
-                None => talk(stream, peer, router, watcher).await,
-                Some(tls) => {
-                    if let Ok(Ok(stream)) = timeout(HANDSHAKE, tls.accept(stream)).await {
-                        talk(stream, peer, router, watcher).await;
+            let seat = Arc::new(seat);
+            let talking = async {
+                match tls {
+                    None => talk(stream, peer, router, watcher, &seat).await,
+                    Some(tls) => {
+                        if let Ok(Ok(stream)) = timeout(HANDSHAKE, tls.accept(stream)).await {
+                            talk(stream, peer, router, watcher, &seat).await;
+                        }
                     }
                 }
+            };
+            tokio::select! {
+                () = talking => {}
+                () = seat.given_away() => {}
             }
-            drop(permit);
         });
     }
     drop(listener);
@@ -79,14 +96,25 @@ pub(crate) async fn serve(
     let _ = timeout(ENDING, graceful.shutdown()).await;
 }
 
+/// How many connections there may be.
+fn most() -> usize {
+    #[cfg(unix)]
+    if let Some(files) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
+        let left = usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(MOST);
+        return left.clamp(LEAST, MOST);
+    }
+    MOST
+}
+
 /// Answers the requests of one connection.
-async fn talk<S>(stream: S, peer: SocketAddr, router: Router, watcher: Watcher)
+async fn talk<S>(stream: S, peer: SocketAddr, router: Router, watcher: Watcher, seat: &Arc<Seat>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let seat = Arc::clone(seat);
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer.ip()));
-        router.clone().oneshot(request)
+        answer(router.clone(), request, Arc::clone(&seat))
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -95,6 +123,31 @@ where
         .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!("a connection ended: {error}");
+    }
+}
+
+/// Answers one request. The seat is busy until the whole of the answer is on its way.
+async fn answer(router: Router, request: Request<Incoming>, seat: Arc<Seat>) -> Result<Response, Infallible> {
+    if !seat.begin() {
+        return Ok(StatusCode::SERVICE_UNAVAILABLE.into_response());
+    }
+    let busy = Busy(seat);
+    let response = router.oneshot(request).await?;
+    // The body ends with the answer, or is dropped with the connection.
+    Ok(response.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            let _ = &busy;
+            frame
+        }))
+    }))
+}
+
+/// A request that is being answered.
+struct Busy(Arc<Seat>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.rest();
     }
 }
 

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use utoipa::ToSchema;
 
 /// How long a request to start waits to hear that it failed at once.
-const PATIENCE: Duration = Duration::from_millis(1500);
+const PATIENCE: Duration = Duration::from_millis(2500);
 
 /// Where training is started and what it is started with.
 #[derive(Debug, Clone)]
@@ -142,12 +142,16 @@ pub(crate) struct LiveMetrics {
 #[serde(deny_unknown_fields)]
 pub(crate) struct StartOrder {
     /// `federated.num_rounds`.
+    #[schema(minimum = 1, maximum = 10_000)]
     pub(crate) num_rounds: Option<u32>,
     /// `federated.num_clients`.
+    #[schema(minimum = 1, maximum = 1000)]
     pub(crate) num_clients: Option<u32>,
     /// `privacy.epsilon_budget`.
+    #[schema(exclusive_minimum = 0.0)]
     pub(crate) epsilon_budget: Option<f64>,
     /// `privacy.noise_multiplier`.
+    #[schema(minimum = 0.0)]
     pub(crate) noise_multiplier: Option<f64>,
 }
 
@@ -359,8 +363,11 @@ impl Control {
         }
         // Most mistakes show at once; then the answer can say so.
         let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline && medfed_store::writer(results).is_none() {
+        while Instant::now() < deadline {
             let mut asked = self.asked();
+            if asked.started.is_some_and(|started| process::opened(results, started)) {
+                return Ok(());
+            }
             if !self.is_child_alive(&mut asked) {
                 return match &asked.error {
                     Some(output) => Err(Refusal::Ended { output: output.clone() }),

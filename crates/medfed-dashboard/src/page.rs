@@ -27,7 +27,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 
 /// All pages and what they load.
-pub(crate) fn router(description: &utoipa::openapi::OpenApi) -> Router<App> {
+pub(crate) fn router() -> Router<App> {
     Router::new()
         .route("/", get(overview::page))
         .route("/clinical", get(report::clinical))
@@ -41,7 +41,7 @@ pub(crate) fn router(description: &utoipa::openapi::OpenApi) -> Router<App> {
         .route("/runs/{id}/{file}", get(report::file))
         .route("/sites", get(sites::page))
         .route("/audit", get(audit::page))
-        .merge(documentation::router(description))
+        .route("/docs", get(documentation::show))
         .merge(assets::router())
 }
 

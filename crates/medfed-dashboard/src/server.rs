@@ -94,8 +94,7 @@ fn access(path: PathBuf, tls: bool) -> Result<Arc<Access>, DashboardError> {
 
 /// Everything that is served.
 fn router(app: App, names: Names, access: Option<Arc<Access>>) -> Router {
-    let (api, description) = api::router();
-    let mut router = Router::new().merge(api).merge(page::router(&description)).fallback(page::not_found);
+    let mut router = Router::new().merge(api::router().0).merge(page::router()).fallback(page::not_found);
     router = match access {
         Some(access) => router
             .merge(security::login::router(access.clone()))

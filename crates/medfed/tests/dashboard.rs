@@ -2,129 +2,24 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "dashboard/audit.rs"]
+mod audit;
+#[path = "dashboard/config.rs"]
+mod config;
+#[path = "dashboard/control.rs"]
+mod control;
+#[path = "dashboard/hostile.rs"]
+mod hostile;
+#[path = "dashboard/server.rs"]
+mod server;
+
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use server::{Dashboard, Events, PASSWORD, add_user, medfed};
+use sha2::{Digest as _, Sha256};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::Duration;
-
-const PASSWORD: &str = "correct horse battery staple";
-
-/// A running dashboard; ends with the test.
-struct Dashboard {
-    process: Child,
-    address: SocketAddr,
-    /// What it said before it was ready.
-    said: String,
-}
-
-impl Dashboard {
-    fn start(folder: &Path, arguments: &[&str]) -> Self {
-        Self::start_at(folder, "127.0.0.1:0", arguments)
-    }
-
-    fn start_at(folder: &Path, listen: &str, arguments: &[&str]) -> Self {
-        let mut process = Command::new(assert_cmd::cargo::cargo_bin!("medfed"))
-            .args(["dashboard", "--listen", listen, "--results", "results"])
-            .args(arguments)
-            .current_dir(folder)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap());
-        let mut said = String::new();
-        let address = loop {
-            let from = said.len();
-            assert!(lines.read_line(&mut said).unwrap() > 0, "the dashboard ended: {said}");
-            if let Some((_, rest)) = said[from..].split_once("://") {
-                break rest.split_once('/').unwrap().0.parse().unwrap();
-            }
-        };
-        // A full pipe would stop it.
-        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-        Self { process, address, said }
-    }
-
-    /// Sends a request and returns status, head and body.
-    fn send(&self, method: &str, path: &str, headers: &[&str], body: &str) -> (u16, String, String) {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
-        write!(stream, "{method} {path} HTTP/1.1\r\nConnection: close\r\n").unwrap();
-        if !headers.iter().any(|header| header.starts_with("Host:")) {
-            write!(stream, "Host: {}\r\n", self.address).unwrap();
-        }
-        for header in headers {
-            write!(stream, "{header}\r\n").unwrap();
-        }
-        write!(stream, "Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head[9..12].parse().unwrap(), head.to_owned(), body.to_owned())
-    }
-
-    fn get(&self, path: &str, headers: &[&str]) -> u16 {
-        self.send("GET", path, headers, "").0
-    }
-
-    /// Gets a path over TLS, trusting one certificate alone, and returns the answer.
-    fn over_tls(&self, certificate: &Path, path: &str) -> String {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(certificate).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let connection = rustls::ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap());
-        let port = self.address.port();
-        let mut stream =
-            rustls::StreamOwned::new(connection.unwrap(), TcpStream::connect(("127.0.0.1", port)).unwrap());
-        stream.sock.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = Vec::new();
-        // The end may come without TLS's own farewell.
-        let _ = stream.read_to_end(&mut answer);
-        String::from_utf8_lossy(&answer).into_owned()
-    }
-
-    /// Logs in and returns the header with the cookie.
-    fn log_in(&self, name: &str) -> String {
-        let (status, head, _) = self.form(name, PASSWORD);
-        assert_eq!(status, 303, "{head}");
-        let cookie = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
-        assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
-        format!("Cookie: {}", cookie.split(';').next().unwrap())
-    }
-
-    fn form(&self, name: &str, password: &str) -> (u16, String, String) {
-        let body = format!("name={name}&password={}&next=%2Fprivacy", password.replace(' ', "+"));
-        self.send("POST", "/login", &["Content-Type: application/x-www-form-urlencoded"], &body)
-    }
-}
-
-impl Drop for Dashboard {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn add_user(folder: &Path, name: &str, role: &str) {
-    assert_cmd::Command::new(assert_cmd::cargo::cargo_bin!("medfed"))
-        .args(["dashboard", "user", "add", name, "--role", role, "--users", "users.json"])
-        .current_dir(folder)
-        .write_stdin(format!("{PASSWORD}\n"))
-        .assert()
-        .success();
-}
 
 #[test]
 fn users_read_operators_change_and_the_removed_are_out() {
@@ -165,6 +60,43 @@ fn users_read_operators_change_and_the_removed_are_out() {
         .success();
     assert_eq!(dashboard.get("/api/data", &[&ada]), 401);
     assert_eq!(dashboard.get("/api/data", &[basic]), 401);
+}
+
+#[test]
+fn a_stream_ends_with_its_session_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["ada", "eve", "max"] {
+        add_user(folder.path(), name, "viewer");
+    }
+    let dashboard = Dashboard::start(folder.path(), &["--users", "users.json"]);
+    let [ada, eve, max] = ["ada", "eve", "max"].map(|name| dashboard.log_in(name));
+    let [mut of_ada, mut of_eve, mut of_max] =
+        [&ada, &eve, &max].map(|cookie| Events::open(&dashboard, &[cookie]));
+    assert_eq!(dashboard.send("POST", "/logout", &[&ada], "").0, 303);
+    assert_eq!((of_ada.next().as_deref(), of_ada.next()), (Some("end"), None), "logged out");
+    medfed(folder.path(), &["dashboard", "user", "remove", "eve", "--users", "users.json"]);
+    assert_eq!((of_eve.next().as_deref(), of_eve.next()), (Some("end"), None), "removed");
+    assert_eq!(dashboard.get("/api/data", &[&max]), 200);
+    // Another password is another user: the session that knows the old one is over.
+    add_user(folder.path(), "max", "operator");
+    assert_eq!((of_max.next().as_deref(), of_max.next()), (Some("end"), None), "changed");
+    assert_eq!(dashboard.get("/api/events", &[&max]), 401);
+}
+
+#[test]
+fn users_that_are_added_at_once_are_all_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (0..6).map(|number| format!("user{number}")).collect();
+    std::thread::scope(|scope| {
+        for name in &names {
+            scope.spawn(|| add_user(folder.path(), name, "viewer"));
+        }
+    });
+    let listed = medfed(folder.path(), &["dashboard", "user", "list", "--json", "--users", "users.json"]);
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let listed: Vec<_> =
+        listed.as_array().unwrap().iter().map(|user| user["name"].as_str().unwrap()).collect();
+    assert_eq!(listed, names);
 }
 
 #[test]
@@ -243,4 +175,24 @@ fn other_addresses_need_users_and_are_encrypted() {
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("Log in"), "{answer}");
     let answer = dashboard.over_tls(&folder.path().join("dashboard/tls-cert.pem"), "/api/data");
     assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+
+    // The certificate's fingerprint is what was printed, and a certificate can be given.
+    let certificate = CertificateDer::from_pem_file(folder.path().join("dashboard/tls-cert.pem")).unwrap();
+    let digits = Sha256::digest(&certificate).iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>();
+    let certificate = ["--tls-cert", "dashboard/tls-cert.pem", "--tls-key", "dashboard/tls-key.pem"];
+    let given = Dashboard::start(folder.path(), &certificate);
+    for printed in [dashboard.next_line(), given.next_line()] {
+        assert_eq!(printed, format!("certificate, SHA-256: {}", digits.join(":")));
+    }
+    let answer = given.over_tls(&folder.path().join("dashboard/tls-cert.pem"), "/api/data");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let swapped = ["--tls-cert", "dashboard/tls-key.pem", "--tls-key", "dashboard/tls-key.pem"];
+    let refused = assert_cmd::Command::new(assert_cmd::cargo::cargo_bin!("medfed"))
+        .arg("dashboard")
+        .args(swapped)
+        .current_dir(folder.path())
+        .assert()
+        .code(1);
+    let said = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
+    assert!(said.contains("tls-key.pem holds no certificate in PEM") && said.contains("hint: "), "{said}");
 }

@@ -12,7 +12,11 @@ use serde_json::Value;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
+use std::sync::PoisonError;
 use utoipa::ToSchema;
+
+/// Values that one request may change: more than there are keys.
+const MOST_CHANGES: usize = 1000;
 
 /// The configuration of the next run.
 #[derive(Debug, Serialize, ToSchema)]
@@ -57,6 +61,7 @@ pub(crate) async fn read(State(app): State<App>) -> Result<Json<ConfigAnswer>, F
     responses(
         (status = 200, description = "The file has changed", body = ChangeAnswer),
         (status = 400, description = "The body is not a JSON object", body = Failure),
+        (status = 409, description = "The file cannot be written; it is as it was", body = Failure),
         (status = 422, description = "A value is refused; `key` names it", body = Failure)))]
 pub(crate) async fn change(State(app): State<App>, body: Bytes) -> Result<Json<ChangeAnswer>, Failure> {
     let wanted: Value = serde_json::from_slice(&body)
@@ -67,11 +72,20 @@ pub(crate) async fn change(State(app): State<App>, body: Bytes) -> Result<Json<C
     let mut overrides = Vec::new();
     collect("", &wanted, &mut overrides)
         .map_err(|error| Failure::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
+    if overrides.len() > MOST_CHANGES {
+        let message = format!("{} values at once; a configuration has fewer keys", overrides.len());
+        return Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, message));
+    }
     let done = tokio::task::spawn_blocking(move || {
+        // Read, changed and written by one request at a time: none undoes what another has changed.
+        let _turn = app.editing.lock().unwrap_or_else(PoisonError::into_inner);
         let (text, name) = file(&app.config)?;
         let edited = Config::edit(&text, &name, &overrides).map_err(|errors| refused(&errors))?;
-        replace(&app.config, &edited.text)?;
-        let message = match (overrides.is_empty(), edited.kept_comments) {
+        let nothing = overrides.is_empty();
+        if !nothing {
+            replace(&app.config, &edited.text)?;
+        }
+        let message = match (nothing, edited.kept_comments) {
             (true, _) => "Nothing to change".to_owned(),
             (false, true) => format!("{} is saved", app.config.display()),
             (false, false) => {
@@ -126,23 +140,29 @@ fn collect(path: &str, value: &Value, out: &mut Vec<Override>) -> Result<(), Ove
     Ok(())
 }
 
-/// Replaces a file at once: a crash leaves the old one or the new one.
+/// Replaces a file at once: a crash leaves the old one or the new one. Who may read it stays the same.
 fn replace(path: &Path, text: &str) -> Result<(), Failure> {
-    let temporary = path.with_extension("yaml.tmp");
+    // Where the name is a link, what it leads to is replaced.
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let beside = path.with_file_name(name);
     let write = || {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder)?;
         }
-        let mut file = fs::File::create(&temporary)?;
+        let mut file = fs::File::create(&beside)?;
+        if let Ok(before) = fs::metadata(path) {
+            file.set_permissions(before.permissions())?;
+        }
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        fs::rename(&temporary, path)
+        fs::rename(&beside, path)
     };
     write().map_err(|error| {
-        let _ = fs::remove_file(&temporary);
-        Failure::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("{} cannot be written: {error}", path.display()),
-        )
+        // What is left of a failed attempt is of no use.
+        let _ = fs::remove_file(&beside);
+        tracing::error!("{} cannot be written: {error}", path.display());
+        Failure::new(StatusCode::CONFLICT, format!("{} cannot be written: {error}", path.display()))
     })
 }

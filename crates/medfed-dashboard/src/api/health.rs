@@ -15,8 +15,8 @@ use utoipa::ToSchema;
 pub(crate) struct Health {
     /// `ok`, or `degraded` while the results folder cannot be read.
     status: &'static str,
-    /// What is wrong.
-    problem: Option<String>,
+    /// What is wrong, for those who may not know more; the dashboard's log says more.
+    problem: Option<&'static str>,
     /// The program's version.
     version: &'static str,
 }
@@ -26,7 +26,8 @@ pub(crate) struct Health {
     (status = 200, description = "It can", body = Health),
     (status = 503, description = "The results folder cannot be read", body = Health)))]
 pub(crate) async fn health(State(app): State<App>) -> (StatusCode, Json<Health>) {
-    let problem = app.source.problem();
+    // Anybody may ask: no path, nothing about the data.
+    let problem = app.source.problem().map(|_| "the results folder cannot be read");
     let code = if problem.is_some() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     let status = if problem.is_some() { "degraded" } else { "ok" };
     (code, Json(Health { status, problem, version: env!("CARGO_PKG_VERSION") }))

@@ -2,10 +2,11 @@
 
 use super::Refusal;
 use medfed_store::Timestamp;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::time::UNIX_EPOCH;
 
 /// Output of a failed start that is shown.
 const TAIL: u64 = 4000;
@@ -55,6 +56,14 @@ impl End {
             ),
         }
     }
+}
+
+/// Whether a run that was started at this time has read its data and begun: then it says where it stands.
+pub(super) fn opened(results: &Path, started: Timestamp) -> bool {
+    let written = fs::metadata(results.join("progress.json")).and_then(|metadata| metadata.modified());
+    let since_1970 = written.ok().and_then(|written| written.duration_since(UNIX_EPOCH).ok());
+    since_1970
+        .is_some_and(|written| i64::try_from(written.as_millis()).is_ok_and(|written| written >= started.0))
 }
 
 /// Where the output of the training process goes.

@@ -1,23 +1,15 @@
-//! `/docs`: the API as people read it, and `/api/openapi.json` as programs do.
+//! `/docs`: the API as people read it; `/api/openapi.json` is the same for programs.
 
 use super::layout;
+use crate::api::document::document;
 use crate::app::App;
 use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
 use maud::{Markup, html};
 use serde_json::Value;
-use std::sync::Arc;
-use utoipa::openapi::OpenApi;
 
-/// Both paths.
-pub(crate) fn router(description: &OpenApi) -> Router<App> {
-    // The description is made of the types: it can always be written as JSON.
-    let json = Arc::new(serde_json::to_value(description).unwrap_or_default());
-    let shown = Arc::clone(&json);
-    Router::new()
-        .route("/api/openapi.json", get(move || async move { Json((*json).clone()) }))
-        .route("/docs", get(move |State(app): State<App>| async move { page(&app, &shown) }))
+/// The page.
+pub(crate) async fn show(State(app): State<App>) -> Markup {
+    page(&app, document())
 }
 
 fn page(app: &App, description: &Value) -> Markup {

@@ -10,7 +10,7 @@ use std::any::Any;
 
 /// A path that leads nowhere; JSON below `/api/`.
 pub(crate) async fn not_found(State(app): State<App>, OriginalUri(uri): OriginalUri) -> Response {
-    if uri.path().starts_with("/api/") {
+    if uri.path() == "/api" || uri.path().starts_with("/api/") {
         return crate::api::failure::Failure::new(
             StatusCode::NOT_FOUND,
             "there is no such path; /docs lists them",

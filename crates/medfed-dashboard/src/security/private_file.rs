@@ -16,7 +16,7 @@ pub enum PrivateFileError {
     Io {
         /// The file.
         path: PathBuf,
-        /// `read` or `written`.
+        /// `read`, `written` or `locked`.
         action: &'static str,
         /// Why.
         source: io::Error,
@@ -60,12 +60,33 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, PrivateFileError> {
     Ok(Some(bytes))
 }
 
+/// Waits until nobody else changes a file, and keeps others from it until the result is dropped. Its folder
+/// is made where it is missing.
+pub(super) fn lock(path: &Path) -> Result<File, PrivateFileError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".lock");
+    let lock = path.with_file_name(name);
+    let failed = |source| PrivateFileError::Io { path: lock.clone(), action: "locked", source };
+    make_folder_of(path).map_err(failed)?;
+    let mut options = OpenOptions::new();
+    // Not removed afterwards: somebody may be waiting for this very file.
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(&lock).map_err(failed)?;
+    file.lock().map_err(failed)?;
+    Ok(file)
+}
+
+fn make_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.map_or(Ok(()), fs::create_dir_all)
+}
+
 /// Replaces a file in one step; only its owner may read it. Its folder is made where it is missing.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), PrivateFileError> {
     let failed = |source| PrivateFileError::Io { path: path.to_owned(), action: "written", source };
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        fs::create_dir_all(folder).map_err(failed)?;
-    }
+    make_folder_of(path).map_err(failed)?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let beside = path.with_file_name(name);

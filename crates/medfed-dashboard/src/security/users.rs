@@ -135,8 +135,20 @@ impl Users {
             .map_err(|source| UsersError::Malformed { path: path.to_owned(), source })
     }
 
+    /// Changes the users of a file, after whoever else is changing them at this moment.
+    pub fn change<T>(
+        path: &Path,
+        change: impl FnOnce(&mut Self) -> Result<T, UsersError>,
+    ) -> Result<T, UsersError> {
+        let _lock = private_file::lock(path)?;
+        let mut users = Self::read(path)?;
+        let changed = change(&mut users)?;
+        users.write(path)?;
+        Ok(changed)
+    }
+
     /// Replaces the file.
-    pub fn write(&self, path: &Path) -> Result<(), UsersError> {
+    pub(super) fn write(&self, path: &Path) -> Result<(), UsersError> {
         let mut bytes = serde_json::to_vec_pretty(self)
             .map_err(|source| UsersError::Malformed { path: path.to_owned(), source })?;
         bytes.push(b'\n');
@@ -246,6 +258,23 @@ mod tests {
             Users::read(&path),
             Err(UsersError::File(PrivateFileError::Open { mode: 0o640, .. }))
         ));
+    }
+
+    #[test]
+    fn changes_at_once_are_all_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users.json");
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let path = &path;
+                scope.spawn(move || {
+                    let name = name(&format!("user{number}"));
+                    let user = User { role: Role::Viewer, password: String::new() };
+                    Users::change(path, |users| Ok(users.0.insert(name, user))).unwrap();
+                });
+            }
+        });
+        assert_eq!(Users::read(&path).unwrap().0.len(), 8);
     }
 
     #[test]

@@ -56,10 +56,11 @@ impl UserCommand {
             Self::Add { name, role, file } => {
                 let name = UserName::try_from(name).map_err(failed)?;
                 let role = if role == "operator" { Role::Operator } else { Role::Viewer };
-                let mut users = Users::read(&file.users).map_err(failed)?;
+                // What is wrong with the file shows before anybody types a password.
+                Users::read(&file.users).map_err(failed)?;
                 let password = password()?;
-                let replaced = users.add(name.clone(), role, &password).map_err(failed)?;
-                users.write(&file.users).map_err(failed)?;
+                let replaced =
+                    Users::change(&file.users, |users| users.add(name.clone(), role, &password)).map_err(failed)?;
                 let done = if replaced { "changed" } else { "added" };
                 output::note(&format!(
                     "{} {} {done} in {}",
@@ -71,9 +72,7 @@ impl UserCommand {
             }
             Self::Remove { name, file } => {
                 let name = UserName::try_from(name).map_err(failed)?;
-                let mut users = Users::read(&file.users).map_err(failed)?;
-                users.remove(&name).map_err(failed)?;
-                users.write(&file.users).map_err(failed)?;
+                Users::change(&file.users, |users| users.remove(&name)).map_err(failed)?;
                 output::note(&format!("{} removed from {}", name.as_str(), file.users.display()));
                 Ok(())
             }
