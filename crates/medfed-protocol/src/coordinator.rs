@@ -40,9 +40,9 @@ pub use effect::{AfterAbort, CoordinatorEffect, Finished, Notice};
 pub use event::CoordinatorEvent;
 pub use founding::{Configured, Founding};
 
-use crate::envelope::{Packet, Party, Signer, verifying_key};
+use crate::envelope::{Envelope, Packet, Party, Signer, verifying_key};
 use crate::error::{ProtocolError, Rejected};
-use crate::message::{Offer, ToCoordinator, ToSite};
+use crate::message::{DeclineCode, Offer, ToCoordinator, ToSite};
 use crate::patience::Patience;
 use crate::payload::Payload;
 use link::Link;
@@ -196,14 +196,14 @@ impl CoordinatorMachine {
     /// What a packet on the connection of `from` is. Verifies everything and changes nothing.
     pub fn admit(&self, from: &SiteId, packet: Packet) -> Result<Admission<CoordinatorEvent>, Rejected> {
         let link = self.links.get(from).ok_or_else(|| Rejected::Unknown { site: from.clone() })?;
-        let number = self.open(from, link, &packet)?.0;
+        let number = self.open(from, link, &packet)?.number;
         if number == link.talk.heard && packet.head().hash() != link.talk.heard_hash {
             return Err(Rejected::Changed { from: from.to_string(), number });
         }
         if number > link.talk.heard || link.talk.away {
             return Ok(Admission::Fresh(CoordinatorEvent::Message { from: from.clone(), packet }));
         }
-        Ok(Admission::Known(link.task.iter().cloned().collect()))
+        Ok(Admission::Known(self.outstanding(from).into_iter().collect()))
     }
 
     /// Moves on. `now_ms` is the time in milliseconds, the one that is kept with the event.
@@ -291,7 +291,7 @@ impl CoordinatorMachine {
         }
     }
 
-    fn open(&self, from: &SiteId, link: &Link, packet: &Packet) -> Result<(u64, ToCoordinator), Rejected> {
+    fn open(&self, from: &SiteId, link: &Link, packet: &Packet) -> Result<Envelope<ToCoordinator>, Rejected> {
         let envelope = packet.open::<ToCoordinator>(&link.key)?;
         if envelope.run != self.terms.run {
             return Err(Rejected::Run { found: envelope.run });
@@ -300,7 +300,7 @@ impl CoordinatorMachine {
             let (from, to) = (envelope.from.to_string(), envelope.to.to_string());
             return Err(Rejected::Address { from, to });
         }
-        Ok((envelope.number, envelope.message))
+        Ok(envelope)
     }
 
     fn hear(
@@ -312,19 +312,23 @@ impl CoordinatorMachine {
     ) -> Result<(), ProtocolError> {
         let saved = |problem: String| ProtocolError::Saved { owner: from.to_string(), problem };
         let link = self.links.get(from).ok_or_else(|| saved("it is not in the cohort".to_owned()))?;
-        let (number, message) = self.open(from, link, packet).map_err(|error| saved(error.to_string()))?;
+        let envelope = self.open(from, link, packet).map_err(|error| saved(error.to_string()))?;
         let link = self.links.get_mut(from).ok_or_else(|| saved("it is not in the cohort".to_owned()))?;
         let returned = std::mem::take(&mut link.talk.away);
-        if number > link.talk.heard {
-            (link.talk.heard, link.talk.heard_hash) = (number, packet.head().hash());
-            self.take(from, message, packet.attachment(), out)?;
+        if envelope.number > link.talk.heard {
+            (link.talk.heard, link.talk.heard_hash) = (envelope.number, packet.head().hash());
+            self.take(from, envelope, packet.attachment(), out)?;
         }
         if returned {
             out.push(CoordinatorEffect::Notice(Notice::Returned { site: from.clone() }));
-            if let Phase::Waiting { .. } = self.phase
-                && let Phase::Waiting { core, .. } = std::mem::replace(&mut self.phase, Phase::Moving)
+            if matches!(self.phase, Phase::Waiting { .. })
+                && let Phase::Waiting { core, until } = std::mem::replace(&mut self.phase, Phase::Moving)
             {
                 self.advance(*core, now, out)?;
+                // The time runs from when too few were there.
+                if let Phase::Waiting { until: next, .. } = &mut self.phase {
+                    *next = until;
+                }
             }
         }
         Ok(())
@@ -334,47 +338,41 @@ impl CoordinatorMachine {
     fn take(
         &mut self,
         from: &SiteId,
-        message: ToCoordinator,
+        envelope: Envelope<ToCoordinator>,
         attachment: &Payload,
         out: &mut Vec<CoordinatorEffect>,
     ) -> Result<(), ProtocolError> {
-        let was_due = self.asked_mut().is_some_and(|asked| asked.pending.contains(from));
-        let used = was_due
-            && match message {
-                ToCoordinator::Join => self.join(from, attachment, out),
-                ToCoordinator::Declined { round, code, reason } => {
-                    self.decline(from, round, code, &reason, out)
-                }
-                ToCoordinator::Trained { round, result } => {
-                    self.trained(from, round, result, attachment, out)?
-                }
-                ToCoordinator::Evaluated { round } => self.evaluated(from, round, attachment, out),
-                ToCoordinator::Cosigned { round } => self.cosigned(from, round, attachment),
-                ToCoordinator::Masking { round } => self.masked(from, round, attachment, out),
-                ToCoordinator::Left => matches!(self.phase, Phase::Ended { .. }),
-            };
-        if used {
-            if let Some(asked) = self.asked_mut() {
-                asked.pending.remove(from);
+        let Some(link) = self.links.get_mut(from) else { return Ok(()) };
+        if !link.awaiting || envelope.answers != link.talk.sent {
+            // It answers what is over. If it has not heard of what is going on now, it is told.
+            let packet = link.task.clone().filter(|_| link.awaiting);
+            if !link.talk.out {
+                out.push(CoordinatorEffect::Notice(Notice::Late { site: from.clone() }));
             }
-            if let Some(link) = self.links.get_mut(from) {
-                link.awaiting = false;
-            }
+            out.extend(packet.map(|packet| CoordinatorEffect::Send { to: from.clone(), packet }));
             return Ok(());
         }
-        self.answer_late(from, out);
+        link.awaiting = false;
+        let fits = match envelope.message {
+            ToCoordinator::Join => self.join(from, attachment, out),
+            ToCoordinator::Declined { round, code, reason } => {
+                self.decline(from, round, code, &reason, out);
+                true
+            }
+            ToCoordinator::Trained { round, result } => self.trained(from, round, result, attachment, out)?,
+            ToCoordinator::Masking { round } => self.masked(from, round, attachment, out),
+            ToCoordinator::Evaluated { round } => self.evaluated(from, round, attachment, out),
+            ToCoordinator::Cosigned { round } => self.cosigned(from, round, attachment),
+            ToCoordinator::Left => true,
+        };
+        if !fits {
+            let reason = "it sent an answer to something else than it was asked".to_owned();
+            self.decline(from, None, DeclineCode::Order, &reason, out);
+        }
+        if let Some(asked) = self.asked_mut() {
+            asked.pending.remove(from);
+        }
         Ok(())
-    }
-
-    /// A message that nothing waits for: the site is told what is going on now.
-    fn answer_late(&mut self, from: &SiteId, out: &mut Vec<CoordinatorEffect>) {
-        let Some(link) = self.links.get(from) else { return };
-        if !link.talk.out {
-            out.push(CoordinatorEffect::Notice(Notice::Late { site: from.clone() }));
-        }
-        if let Some(packet) = link.task.clone() {
-            out.push(CoordinatorEffect::Send { to: from.clone(), packet });
-        }
     }
 
     /// Ends the phase if everyone has answered or its time is up. Says whether it did.

@@ -1,7 +1,7 @@
 //! Signed end to end: who says what to whom, in which run, as which message.
 //!
 //! ```text
-//! head        = 0x01 ‖ postcard(run, from, to, number, message, attachment length, SHA-256 of attachment)
+//! head        = 0x01 ‖ postcard(run, from, to, number, answers, message, attachment length and SHA-256)
 //! packet      = head ‖ signature (64 bytes) ‖ attachment
 //! signature   = Ed25519 over "medfed envelope v1\0" ‖ head
 //! ```
@@ -54,6 +54,8 @@ pub struct Envelope<M> {
     pub to: Party,
     /// Counts the sender's messages to this receiver in this run, from 1.
     pub number: u64,
+    /// The number of the receiver's message that this one answers; 0 for none.
+    pub answers: u64,
     /// The message.
     pub message: M,
     attachment_bytes: u64,
@@ -89,12 +91,12 @@ impl Signer {
         self.key.verifying_key().to_bytes()
     }
 
-    /// Message `number` of the party to `to`.
+    /// Message `number` of the party to `to`, as an answer to message `answers` of the receiver.
     pub fn seal<M: Serialize>(
         &self,
         run: &RunId,
         to: Party,
-        number: u64,
+        (number, answers): (u64, u64),
         message: M,
         attachment: Payload,
     ) -> Packet {
@@ -103,6 +105,7 @@ impl Signer {
             from: self.party.clone(),
             to,
             number,
+            answers,
             message,
             attachment_bytes: attachment.len() as u64,
             attachment_hash: attachment.hash(),

@@ -32,7 +32,7 @@ use crate::envelope::{self, Envelope, Packet, Signer, verifying_key};
 use crate::error::{ProtocolError, Rejected};
 use crate::message::{Certified, DeclineCode, Offer, ToCoordinator, ToSite, encode};
 use crate::payload::Payload;
-use crate::policy::{Paid, Policy, Refusal};
+use crate::policy::{Paid, Policy, Refusal, Release};
 use ed25519_dalek::VerifyingKey;
 use medfed_config::Config;
 use medfed_federation::masking::{MaskingPlan, Party, Session};
@@ -53,10 +53,6 @@ pub struct SiteTerms {
     pub site: SiteId,
     /// The coordinator's Ed25519 key, from its verified certificate.
     pub coordinator: [u8; 32],
-    /// What the site agrees to.
-    pub policy: Policy,
-    /// What the site paid for in other runs.
-    pub past: Vec<Paid>,
 }
 
 /// Checks certificates of other sites: against the authority that the site enrolled with, and the list of
@@ -74,6 +70,8 @@ pub struct SiteMachine {
     party: Party,
     authority: Box<dyn Authority>,
     talk: Talk,
+    /// What the site agrees to.
+    agreed: Option<Agreed>,
     /// What was agreed to.
     joined: Option<Joined>,
     /// Read from the offer.
@@ -100,6 +98,13 @@ struct Talk {
     sent: u64,
     heard: u64,
     heard_hash: [u8; 32],
+}
+
+/// The policy, and what the site paid for in other runs.
+struct Agreed {
+    text: String,
+    policy: Policy,
+    past: Vec<Paid>,
 }
 
 /// What is kept of the offer and what came of it.
@@ -167,6 +172,7 @@ impl SiteMachine {
             party,
             authority,
             talk: Talk::default(),
+            agreed: None,
             joined: None,
             reading: None,
             paid: Vec::new(),
@@ -198,6 +204,7 @@ impl SiteMachine {
     pub fn handle(&mut self, now_ms: u64, event: SiteEvent) -> Result<Vec<SiteEffect>, ProtocolError> {
         let mut out = Vec::new();
         match event {
+            SiteEvent::Policy { text, past } => self.agree(text, past)?,
             SiteEvent::Message { packet } => self.hear(packet, &mut out)?,
             SiteEvent::Prepared { announcement } => self.prepared(*announcement, &mut out),
             SiteEvent::Trained { round, result, state } => self.trained(round, result, *state, &mut out),
@@ -236,6 +243,12 @@ impl SiteMachine {
     /// The hospital's newest state that is not yet committed, or the last one that was.
     pub fn hospital(&self) -> Option<&Snapshot> {
         self.hospital.as_ref()
+    }
+
+    /// The policy's text and the payments of other runs that it goes by; nothing before the first
+    /// [`SiteEvent::Policy`]. Where the file or the payments have changed, that event comes again.
+    pub fn policy(&self) -> Option<(&str, &[Paid])> {
+        self.agreed.as_ref().map(|agreed| (agreed.text.as_str(), agreed.past.as_slice()))
     }
 
     /// Whether the site's part in the run is over.
@@ -279,11 +292,25 @@ impl SiteMachine {
         Ok(())
     }
 
+    fn agree(&mut self, text: String, past: Vec<Paid>) -> Result<(), ProtocolError> {
+        let policy = Policy::from_yaml(&text, "the policy").map_err(|error| ProtocolError::Saved {
+            owner: self.terms.site.to_string(),
+            problem: error.to_string(),
+        })?;
+        self.agreed = Some(Agreed { text, policy, past });
+        Ok(())
+    }
+
+    /// What leaves; nothing without a policy.
+    fn release(&self) -> Release {
+        self.agreed.as_ref().map(|agreed| agreed.policy.release()).unwrap_or_default()
+    }
+
     /// Sends the answer to the newest message.
     fn say(&mut self, message: ToCoordinator, attachment: Payload, out: &mut Vec<SiteEffect>) {
         self.talk.sent += 1;
         let (run, to) = (&self.terms.run, envelope::Party::Coordinator);
-        let packet = self.signer.seal(run, to, self.talk.sent, message, attachment);
+        let packet = self.signer.seal(run, to, (self.talk.sent, self.talk.heard), message, attachment);
         self.answer = Some(packet.clone());
         out.push(SiteEffect::Send(packet));
     }
@@ -307,7 +334,7 @@ impl SiteMachine {
             }
             _ => (ToCoordinator::Left, Payload::default()),
         };
-        self.signer.seal(&self.terms.run, envelope::Party::Coordinator, 1, message, attachment)
+        self.signer.seal(&self.terms.run, envelope::Party::Coordinator, (1, 1), message, attachment)
     }
 
     fn effect_of(&self, work: &Work) -> Option<SiteEffect> {

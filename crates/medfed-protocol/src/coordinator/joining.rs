@@ -50,9 +50,6 @@ impl CoordinatorMachine {
             }
             (_, reason) => {
                 self.refuse(from, RefusalCode::Announcement, reason.unwrap_or_default(), out);
-                if let Some(asked) = self.asked_mut() {
-                    asked.pending.remove(from);
-                }
                 true
             }
         }
@@ -66,7 +63,7 @@ impl CoordinatorMachine {
         code: DeclineCode,
         reason: &str,
         out: &mut Vec<CoordinatorEffect>,
-    ) -> bool {
+    ) {
         let reason: String = reason.chars().filter(|c| !c.is_control()).take(MOST_REASON).collect();
         match &mut self.phase {
             Phase::Joining { .. } => {
@@ -75,16 +72,15 @@ impl CoordinatorMachine {
                 }
             }
             Phase::Training { training, .. } => {
-                if round != Some(training.round()) {
-                    return false;
-                }
                 training.miss(from.clone(), format!("it declined ({code}): {reason}"));
+                self.missed.insert(from.clone());
+            }
+            Phase::Masking { .. } => {
                 self.missed.insert(from.clone());
             }
             _ => {}
         }
         out.push(CoordinatorEffect::Notice(Notice::Declined { site: from.clone(), round, code, reason }));
-        true
     }
 
     /// Everyone has answered, or the time is up.
@@ -106,8 +102,13 @@ impl CoordinatorMachine {
                 self.refuse(&site, RefusalCode::TooLate, reason, out);
             }
         }
-        let core = self.founding.found(&self.announcements)?;
-        self.advance(core, now, out)
+        match self.founding.found(&self.announcements) {
+            Ok(core) => self.advance(core, now, out),
+            Err(error) => {
+                self.end_without_rounds(RunStatus::Aborted, error.to_string(), now, out);
+                Ok(())
+            }
+        }
     }
 
     fn refuse(&mut self, site: &SiteId, code: RefusalCode, reason: String, out: &mut Vec<CoordinatorEffect>) {

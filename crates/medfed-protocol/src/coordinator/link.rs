@@ -49,7 +49,7 @@ impl Link {
     ) -> Packet {
         self.talk.sent += 1;
         self.awaiting = !matches!(message, ToSite::RoundOver { .. });
-        let packet = signer.seal(run, Party::Site(site.clone()), self.talk.sent, message, attachment);
+        let packet = signer.seal(run, Party::Site(site.clone()), (self.talk.sent, 0), message, attachment);
         self.task = Some(packet.clone());
         packet
     }

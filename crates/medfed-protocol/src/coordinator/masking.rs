@@ -5,7 +5,7 @@ use crate::error::ProtocolError;
 use crate::message::ToSite;
 use crate::payload::Payload;
 use medfed_federation::coordinator::Training;
-use medfed_federation::masking::{MaskingError, Message, Opening, Order, Turn};
+use medfed_federation::masking::{Message, Opening, Order, Turn};
 use medfed_secagg::Roster;
 use medfed_types::{RoundId, SiteId};
 
@@ -60,7 +60,6 @@ impl CoordinatorMachine {
         }
         match opening.receive(from, attachment.as_bytes()) {
             Ok(()) => true,
-            Err(MaskingError::OutOfTurn { .. } | MaskingError::NotAsked { .. }) => false,
             Err(error) => {
                 let (site, reason) = (from.clone(), error.to_string());
                 out.push(CoordinatorEffect::Notice(Notice::Refused { site, reason }));

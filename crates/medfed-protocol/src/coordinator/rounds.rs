@@ -267,7 +267,8 @@ impl CoordinatorMachine {
         out: &mut Vec<CoordinatorEffect>,
     ) -> Result<(), ProtocolError> {
         let completed = core.reports().last().is_some_and(|it| it.status == RoundStatus::Completed);
-        for site in self.present() {
+        let members: Vec<SiteId> = self.announcements.keys().cloned().collect();
+        for site in members {
             self.say(&site, ToSite::RoundOver { round: core.done(), completed }, Payload::default(), out);
         }
         self.advance(core, now, out)

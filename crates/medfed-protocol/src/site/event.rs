@@ -4,6 +4,7 @@ use crate::envelope::Packet;
 use crate::error::DecodeError;
 use crate::message::{DeclineCode, decode, encode};
 use crate::payload::Payload;
+use crate::policy::Paid;
 use medfed_federation::report::PrivacySpent;
 use medfed_federation::site::{LocalReport, RawUpdate, SiteReply};
 use medfed_federation::{Announcement, SiteEvaluation, Snapshot};
@@ -14,6 +15,13 @@ use std::collections::BTreeMap;
 /// Something that happened. It is durable before the machine hears of it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SiteEvent {
+    /// The hospital's policy, before everything else and whenever it or the payments have changed.
+    Policy {
+        /// The file's text, which can be read as a [`Policy`](crate::Policy).
+        text: String,
+        /// What the site paid for in other runs.
+        past: Vec<Paid>,
+    },
     /// The coordinator sent a packet that [`admit`](super::SiteMachine::admit) found fresh.
     Message {
         /// The packet.
@@ -105,6 +113,7 @@ impl From<SiteReply> for LocalResult {
 /// The event as it is kept, but for packets, which have bytes of their own.
 #[derive(Serialize, Deserialize)]
 enum Kept {
+    Policy { text: String, past: Vec<Paid> },
     Prepared { announcement: Announcement },
     Trained { round: RoundId, result: LocalResult, state: KeptState },
     Stopped { state: KeptState },
@@ -132,6 +141,7 @@ impl SiteEvent {
                 bytes.extend(packet.to_bytes());
                 return bytes;
             }
+            Self::Policy { text, past } => Kept::Policy { text: text.clone(), past: past.clone() },
             Self::Prepared { announcement } => Kept::Prepared { announcement: (**announcement).clone() },
             Self::Trained { round, result, state } => {
                 Kept::Trained { round: *round, result: result.clone(), state: KeptState::new(state) }
@@ -158,6 +168,7 @@ impl SiteEvent {
             _ => return Err(DecodeError::Malformed { what: "the event" }),
         };
         Ok(match kept {
+            Kept::Policy { text, past } => Self::Policy { text, past },
             Kept::Prepared { announcement } => Self::Prepared { announcement: Box::new(announcement) },
             Kept::Trained { round, result, state } => {
                 Self::Trained { round, result, state: Box::new(state.restore()?) }

@@ -1,6 +1,6 @@
 //! What a site does about each message of the coordinator, one after the other.
 
-use super::{Ended, Joined, LocalResult, Open, SiteEffect, SiteMachine, SiteNotice, Work};
+use super::{Agreed, Ended, Joined, LocalResult, Open, SiteEffect, SiteMachine, SiteNotice, Work};
 use crate::error::ProtocolError;
 use crate::message::{DeclineCode, Offer, ToCoordinator, ToSite, Trained, encode};
 use crate::payload::Payload;
@@ -28,10 +28,12 @@ impl SiteMachine {
             ToSite::Ended { .. } | ToSite::Refused { .. } => open,
             _ => None,
         };
-        if let (Some(over), Some(open)) = (over, open)
-            && over >= open
-        {
-            self.close(open, now, out);
+        let idle = matches!(&envelope.message, ToSite::RoundOver { round, .. } if *round > self.done);
+        match (over, open) {
+            (Some(over), Some(open)) if over >= open => self.close(open, now, out),
+            // A round that went on without this hospital: what it measured need not be kept.
+            (Some(over), None) if idle => self.close(over, now, out),
+            _ => {}
         }
         let Some((envelope, packet)) = self.next.take() else { return Ok(()) };
         self.perform(now, envelope.message, packet.attachment(), out);
@@ -117,8 +119,11 @@ impl SiteMachine {
             Ok(read) => read,
             Err(refusal) => return Err((offer, refusal)),
         };
-        let coordinator = &self.terms.coordinator;
-        if let Err(refusal) = self.terms.policy.check_offer(coordinator, keys.len(), &config) {
+        let Some(Agreed { policy, .. }) = &self.agreed else {
+            let reason = "the hospital has no policy".to_owned();
+            return Err((offer, Refusal { code: DeclineCode::Failed, reason }));
+        };
+        if let Err(refusal) = policy.check_offer(&self.terms.coordinator, keys.len(), &config) {
             return Err((offer, refusal));
         }
         self.reading = Some(reading);
@@ -130,10 +135,10 @@ impl SiteMachine {
             return;
         }
         self.work = None;
-        let Some(joined) = &mut self.joined else { return };
-        match self.terms.policy.check_plan(announcement.plan.as_ref()) {
+        let (Some(joined), Some(Agreed { policy, .. })) = (&mut self.joined, &self.agreed) else { return };
+        match policy.check_plan(announcement.plan.as_ref()) {
             Ok(()) => {
-                let announcement = self.terms.policy.release().of_announcement(&announcement);
+                let announcement = policy.release().of_announcement(&announcement);
                 let bytes = Payload::from(encode(&announcement));
                 joined.announcement = Some(announcement);
                 out.push(SiteEffect::Notice(SiteNotice::Joined));
@@ -173,9 +178,10 @@ impl SiteMachine {
         }
         let phase = announcement.plan.as_ref().map(|plan| phase(plan, noise, announcement.steps));
         let accountant = announcement.plan.as_ref().map(|plan| plan.terms().accountant);
-        let paid: Vec<Paid> = self.terms.past.iter().chain(&self.paid).copied().collect();
         let asked = accountant.zip(phase);
-        if let Err(refusal) = self.terms.policy.check_round(now, hospitals, &paid, asked) {
+        let Some(Agreed { policy, past, .. }) = &self.agreed else { return };
+        let paid: Vec<Paid> = past.iter().chain(&self.paid).copied().collect();
+        if let Err(refusal) = policy.check_round(now, hospitals, &paid, asked) {
             return self.decline(Some(round), refusal, out);
         }
         self.paid.extend(phase.map(|phase| Paid { at_ms: now, phase }));
@@ -216,7 +222,7 @@ impl SiteMachine {
     fn report(&mut self, out: &mut Vec<SiteEffect>) {
         let Some(Open { round, result: Some(result), .. }) = &self.open else { return };
         let masked = self.reading.as_ref().is_some_and(|reading| reading.plan.is_some());
-        let release = self.terms.policy.release();
+        let release = self.release();
         let (round, mut attachment) = (*round, Payload::default());
         let result = match result {
             LocalResult::Update { delta, weight, report } => {
@@ -265,7 +271,7 @@ impl SiteMachine {
     }
 
     fn asked_to_evaluate(&mut self, round: Option<RoundId>, model: &Payload, out: &mut Vec<SiteEffect>) {
-        if self.terms.policy.release().metrics && model.to_values().is_ok() {
+        if self.release().metrics && model.to_values().is_ok() {
             self.start(Work::Evaluate { round, model: model.clone() }, out);
         } else {
             self.say(ToCoordinator::Evaluated { round }, Payload::default(), out);

@@ -19,6 +19,7 @@ const NEXT: &str = "next";
 struct Meta {
     committed_ms: u64,
     talk: Talk,
+    policy: Option<(String, Vec<Paid>)>,
     joined: Option<Joined>,
     paid: Vec<Paid>,
     done: RoundId,
@@ -31,6 +32,7 @@ impl SiteMachine {
         let meta = Meta {
             committed_ms: now,
             talk: self.talk.clone(),
+            policy: self.policy().map(|(text, past)| (text.to_owned(), past.to_vec())),
             joined: self.joined.clone(),
             paid: self.paid.clone(),
             done: self.done,
@@ -48,8 +50,11 @@ impl SiteMachine {
         let own = state.iter().find(|snapshot| snapshot.owner == OWNER);
         let own = own.ok_or_else(|| refuse("it is missing".to_owned()))?;
         let meta = serde_json::from_value::<Meta>(own.meta.clone());
-        let Meta { committed_ms, talk, joined, paid, done, masked } =
+        let Meta { committed_ms, talk, policy, joined, paid, done, masked } =
             meta.map_err(|error| refuse(error.to_string()))?;
+        if let Some((text, past)) = policy {
+            self.agree(text, past)?;
+        }
         if let Some(joined) = joined.as_ref().filter(|joined| joined.declined.is_none()) {
             let read = Self::read(&joined.offer, &joined.keys);
             self.reading = Some(read.map_err(|refusal| refuse(refusal.reason))?.1);
