@@ -1,11 +1,13 @@
 //! The coordinator's side of a masked round: calls out, answers in, one step after the other.
 
+mod ending;
+
 use super::error::Peer;
 use super::live::{Asked, Closed, Live, Wrong, read};
 use super::selection::Judgement;
 use super::wire::{Invitation, Opened, Phase, Place, Step, Unfit, Verdict};
 use super::{MaskingError, MaskingMode, OpenedMean, Order, Unmasked};
-use crate::report::{Attempt, Exclusion, MaskingReport, Revealed};
+use crate::report::{Exclusion, MaskingReport};
 use medfed_secagg::coordinator::OpenedSum;
 use medfed_secagg::groups::{CollectingCoins, CollectingCommitments};
 use medfed_secagg::{MessageKind, Roster, SecaggError, SessionContext, SessionId};
@@ -230,8 +232,10 @@ impl Opening {
                 self.begin()
             }
             At::Tossing(context, collecting) => {
-                if self.good.is_empty() {
-                    return self.failed(too_few(MessageKind::CoinCommitment));
+                let (expected, found) = (2 * self.order.plan.least_group, self.good.len());
+                if found < expected {
+                    let message = MessageKind::CoinCommitment;
+                    return self.failed(SecaggError::TooFew { message, expected, found });
                 }
                 let (next, commitments) = collecting.close();
                 let body = commitments.encode(&context);
@@ -251,6 +255,11 @@ impl Opening {
         self.report.threshold = plan.threshold_of(self.cohort.len());
         self.phase = if plan.by_samples && self.total.is_none() { Phase::Counts } else { Phase::Updates };
         let tosses = plan.mode == MaskingMode::Groups;
+        let (found, needed) = (self.cohort.len(), 2 * plan.least_group);
+        if tosses && found < needed {
+            let why = format!("{found} hospitals have an update that fits, and two groups take {needed}");
+            return self.finish(None, Some(why));
+        }
         let session = if tosses { self.toss_session() } else { self.session() };
         let opened = Opened { session, total: self.total.unwrap_or(0), cohort: self.cohort.clone() };
         let prospect = self.order.prospect.as_ref();
@@ -339,126 +348,18 @@ impl Opening {
             return self.finish(None, failed_selection);
         }
         if let Some(error) = failures.into_iter().next() {
-            // Nothing has left yet, or this was the only sum: all groups together try again.
-            if self.step < Step::Mask || (next.is_empty() && self.opened.is_empty()) {
-                return self.failed(error);
+            match self.another(&error) {
+                // All groups together try again.
+                Ok(remaining) => return self.again(&error, remaining),
+                // The other groups go on where there are two to compare.
+                Err(_) if next.len() + self.opened.len() >= 2 => self.failure = Some(error),
+                Err(why) => return self.give_up(error, why),
             }
-            self.failure = Some(error);
         }
         let Some(step) = next.first().map(Live::step) else { return self.finish(None, None) };
         self.at = At::Summing(next);
         let messages = self.ask(step, &calls);
         Turn::Ask(self, messages)
-    }
-
-    /// Tries again without those who made the attempt fail, where that is safe; ends the round otherwise.
-    fn failed(mut self, error: SecaggError) -> Turn {
-        let leaving = self.leaving(&error);
-        let remaining: Vec<SiteId> =
-            self.cohort.iter().filter(|site| !leaving.contains(site)).cloned().collect();
-        let left_out = leaving.into_iter().collect::<Vec<_>>();
-        let why = self.no_other_attempt(&left_out, remaining.len());
-        self.report.attempts.push(Attempt {
-            hospitals: self.cohort.clone(),
-            left_out,
-            reason: error.to_string(),
-        });
-        if why.is_some() {
-            return self.finish(Some(error), why);
-        }
-        self.cohort = remaining;
-        self.attempt += 1;
-        self.out.clear();
-        self.report.groups.clear();
-        self.begin()
-    }
-
-    /// Whom the next attempt leaves out: who was silent or sent what is refused, and whom the error names.
-    /// Where one hospital blames another, either may lie: more accusers than there may be liars are
-    /// believed, fewer leave themselves.
-    fn leaving(&self, error: &SecaggError) -> BTreeSet<SiteId> {
-        let liars = self.cohort.len().saturating_sub(1) / 3;
-        let mut accusers: BTreeMap<&SiteId, usize> = BTreeMap::new();
-        for blamed in self.out.values().flatten() {
-            *accusers.entry(blamed).or_default() += 1;
-        }
-        let believed = |site: &SiteId| accusers.get(site).is_some_and(|accusers| *accusers > liars);
-        let out = self.out.iter().filter(|(_, blamed)| !blamed.iter().any(believed));
-        let out = out.map(|(site, _)| site.clone());
-        let blamed = accusers.keys().filter(|site| believed(site)).map(|site| (*site).clone());
-        let all = out.chain(blamed).chain(error.culprits());
-        all.filter(|site| self.cohort.contains(site)).collect()
-    }
-
-    /// Why there is no other attempt; nothing where there is one.
-    fn no_other_attempt(&self, left_out: &[SiteId], remaining: usize) -> Option<String> {
-        let plan = &self.order.plan;
-        if self.step >= Step::Mask {
-            return Some("masked inputs have left, and none leaves twice in a round".to_owned());
-        }
-        if left_out.is_empty() {
-            return Some("nobody is to blame, so nobody could be left out of another attempt".to_owned());
-        }
-        let groups = if plan.mode == MaskingMode::Groups { 2 * plan.least_group } else { 0 };
-        let (needed, what) = [
-            (plan.min_clients, "secure_aggregation.min_clients"),
-            (plan.threshold.unwrap_or(2), "secure_aggregation.threshold"),
-            (groups, "two groups"),
-        ]
-        .into_iter()
-        .max_by_key(|(needed, _)| *needed)
-        .expect("the list is not empty");
-        (remaining < needed).then(|| {
-            format!(
-                "without {} there are {remaining}, and {what} asks for {needed}; more hospitals, or a lower secure_aggregation.min_clients or threshold where that is safe, let a round survive this",
-                names(left_out)
-            )
-        })
-    }
-
-    /// Ends the round.
-    fn finish(mut self, error: Option<SecaggError>, why: Option<String>) -> Turn {
-        let error = match error {
-            None if self.opened.is_empty() => self.failure.take(),
-            error => error,
-        };
-        let mut report = self.report;
-        if report.selection.is_some() {
-            report.revealed.push(Revealed::InnerProducts);
-        }
-        let opened = match error {
-            None if self.opened.is_empty() => {
-                let why = why.unwrap_or_else(|| "no hospital is left".to_owned());
-                Err(format!("no sum could be opened: {why}"))
-            }
-            None => Ok(self.opened),
-            Some(error) => {
-                report.culprits = error.culprits();
-                let mut reason = format!("no sum could be opened: {error}");
-                let lost: Vec<String> =
-                    report.lost.iter().map(|lost| format!("{}: {}", lost.hospital, lost.reason)).collect();
-                if !lost.is_empty() {
-                    reason = format!("{reason} ({})", lost.join("; "));
-                }
-                if let Some(why) = why {
-                    reason = format!("{reason}; {why}");
-                }
-                Err(reason)
-            }
-        };
-        if let Ok(means) = &opened {
-            report.survivors = means.iter().flat_map(|mean| mean.sites.iter().cloned()).collect();
-            report.survivors.sort();
-            report.revealed.extend(match self.order.plan.mode {
-                MaskingMode::Sum if self.order.plan.by_samples => {
-                    vec![Revealed::Sum, Revealed::TotalSamples]
-                }
-                MaskingMode::Sum => vec![Revealed::Sum],
-                MaskingMode::Selection => vec![Revealed::SelectedSum],
-                MaskingMode::Groups => vec![Revealed::GroupSums],
-            });
-        }
-        Turn::Done(Unmasked { opened, report, warnings: self.warnings, judgement: self.judgement })
     }
 
     /// Notes that a hospital is out of the attempt.
@@ -534,14 +435,6 @@ fn reveal(
     body: &[u8],
 ) -> Result<(), Wrong> {
     Ok(collecting.receive(read!(context, site, body))?)
-}
-
-fn too_few(message: MessageKind) -> SecaggError {
-    SecaggError::TooFew { message, expected: 2, found: 0 }
-}
-
-fn names(sites: &[SiteId]) -> String {
-    sites.iter().map(SiteId::as_str).collect::<Vec<_>>().join(", ")
 }
 
 fn mean(opened: &OpenedSum) -> OpenedMean {

@@ -213,7 +213,10 @@ impl Session {
     ) -> Result<Said, SecaggError> {
         self.state = State::Idle;
         let range = self.range.expect("sessions are due after the invitation only");
-        let context = SessionContext::new(self.expected.terms(place.phase, range, self.prospect.as_ref(), opened), &self.roster)?;
+        let context = SessionContext::new(
+            self.expected.terms(place.phase, range, self.prospect.as_ref(), opened),
+            &self.roster,
+        )?;
         if place.step == Step::Toss {
             let (state, message) = toss(&context, &party.identity, &mut party.coin(place))?;
             self.state = State::Tossed(context, state);

@@ -1,6 +1,7 @@
 //! Hospitals that fall silent at any step, compared with a model of what then should happen.
 
 use super::*;
+use crate::masking::wire::{Phase, Place, Verdict};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -180,6 +181,7 @@ fn check_groups(patience: &Patience) {
         assert!(!quiet.is_empty() && report.survivors.is_empty());
         return;
     };
+    assert!(opened.len() >= 2, "a rule has something to compare");
     let drawn: BTreeSet<&SiteId> = report.groups.iter().flatten().collect();
     assert_eq!(drawn.len(), report.groups.iter().map(Vec::len).sum::<usize>(), "each is in one group");
     for mean in &opened {
@@ -215,13 +217,47 @@ fn a_group_that_lost_a_member_before_inputs_left_is_drawn_anew() {
 }
 
 #[test]
+fn what_one_dealer_does_to_all_others_does_not_cost_the_round() {
+    // Of four hospitals one may lie. Three accuse the dealer before an input of theirs has left; one accuses
+    // it alone, and stays out itself.
+    for (accusers, survivors) in [(3, vec![1, 2, 3]), (1, vec![0, 2, 3])] {
+        let order = order(MaskingPlan { min_clients: 3, ..plan(MaskingMode::Sum, false) });
+        let mut hospitals = Hospitals::new(&order, updates(4));
+        let (mut opening, mut calls) = hospitals.play_to(Step::Mask);
+        let mut first = true;
+        let unmasked = loop {
+            for call in &calls {
+                let accuses = first && (1..=accusers).any(|accuser| site(accuser) == call.to);
+                let answer = if accuses {
+                    let place =
+                        Place { round: RoundId(3), attempt: 0, phase: Phase::Updates, step: Step::Mask };
+                    let (reason, culprits) = ("a wrong share".to_owned(), vec![site(0)]);
+                    place.answer(&Verdict::Refused { reason, culprits }).into()
+                } else {
+                    hospitals.handle(call).unwrap()
+                };
+                opening.receive(&call.to, &answer).unwrap();
+            }
+            first = false;
+            match opening.close() {
+                Turn::Ask(next, messages) => (opening, calls) = (next, messages),
+                Turn::Done(unmasked) => break unmasked,
+            }
+        };
+        let survivors: Vec<SiteId> = survivors.into_iter().map(site).collect();
+        assert_eq!(unmasked.report.survivors, survivors, "{:?}", unmasked.opened);
+        assert_mean(&unmasked.opened.unwrap()[0], &updates(4), false);
+    }
+}
+
+#[test]
 fn with_the_default_three_hospitals_the_error_says_what_would_help() {
     let plan = MaskingPlan { min_clients: 3, ..plan(MaskingMode::Sum, true) };
     let unmasked = silent(&order(plan), &vec![99, 99, 2]);
     let reason = unmasked.opened.unwrap_err();
     assert!(reason.contains("hospital 2: no answer to the dealing message"), "{reason}");
     assert!(reason.contains("without hospital 2 there are 2"), "{reason}");
-    assert!(reason.contains("secure_aggregation.min_clients asks for 3"), "{reason}");
+    assert!(reason.contains("secure_aggregation.min_clients asks for 3; more hospitals"), "{reason}");
     assert_eq!(unmasked.report.attempts.len(), 1);
     // After an input has left there is no other attempt.
     let plan = MaskingPlan { min_clients: 3, ..self::plan(MaskingMode::Sum, false) };

@@ -36,10 +36,11 @@ fn damaged(bytes: &[u8], damage: &Damage) -> Arc<[u8]> {
     bytes.into()
 }
 
-/// Plays a round of five in which one message of the first hospital, or to it, is damaged.
+/// Plays a round of five, or of three groups, in which one message of the first hospital, or to it, is damaged.
 fn play(mode: MaskingMode, by_samples: bool, at: usize, to: bool, damage: &Damage) {
     let order = order(plan(mode, by_samples));
-    let mut hospitals = Hospitals::new(&order, updates(5));
+    let many = if mode == MaskingMode::Groups { 7 } else { 5 };
+    let mut hospitals = Hospitals::new(&order, updates(many));
     let (mut opening, mut calls) = hospitals.start();
     let mut step = 0;
     let unmasked = loop {
@@ -80,12 +81,13 @@ fn play(mode: MaskingMode, by_samples: bool, at: usize, to: bool, damage: &Damag
             Turn::Done(unmasked) => break unmasked,
         }
     };
-    let opened = unmasked.opened.expect("four of five are enough");
+    let opened = unmasked.opened.expect("the others are enough");
     for mean in &opened {
-        assert_mean(mean, &updates(5), by_samples);
+        assert_mean(mean, &updates(many), by_samples);
     }
-    let others = (1..5).map(site).all(|site| unmasked.report.survivors.contains(&site));
-    assert!(others || mode == MaskingMode::Groups, "{:?}", unmasked.report);
+    // A group of two is lost with one of them.
+    let lost = (1..many).filter(|index| !unmasked.report.survivors.contains(&site(*index))).count();
+    assert!(lost <= usize::from(mode == MaskingMode::Groups), "{:?}", unmasked.report);
 }
 
 proptest! {
