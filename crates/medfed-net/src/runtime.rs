@@ -17,8 +17,10 @@
 mod clock;
 mod coordinator;
 mod error;
+mod site;
 mod state;
 
 pub use coordinator::{CoordinatorKeeper, CoordinatorRuntime, CoordinatorStatus};
 pub use error::{KeeperError, RuntimeError};
+pub use site::{Hospital, SiteEnd, SiteIdentity, SiteKeeper, SiteRuntime, SiteStatus, Trouble};
 pub use state::{from_parts, to_parts};

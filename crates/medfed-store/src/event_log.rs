@@ -14,7 +14,7 @@ use crate::error::StoreError;
 use crate::files::{Files, ModelHash};
 use crate::progress::ProgressPart;
 use crate::reader::Reader;
-use crate::record::Timestamp;
+use crate::record::{Run, Timestamp};
 use crate::store::{Failed, Store, json};
 use medfed_types::{RoundId, RunId, SiteId};
 use rusqlite::{OptionalExtension, Transaction};
@@ -105,6 +105,20 @@ impl Store {
             forget(transaction, run, commit.through)
         })?;
         self.sweep()
+    }
+}
+
+impl Store {
+    /// The newest unfinished run whose process keeps a log of events.
+    pub fn newest_logged_run(&self) -> Result<Option<Run>, StoreError> {
+        let mut runs = self.runs()?;
+        runs.retain(|run| run.status.is_resumable());
+        while let Some(run) = runs.pop() {
+            if self.log_head(&run.id)?.is_some() {
+                return Ok(Some(run));
+            }
+        }
+        Ok(None)
     }
 }
 

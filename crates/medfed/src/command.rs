@@ -3,6 +3,7 @@
 mod audit;
 mod bench;
 pub(crate) mod config;
+mod coordinator;
 mod dashboard;
 mod data;
 mod demo;
@@ -27,6 +28,7 @@ pub(crate) enum Command {
     Demo(demo::Args),
     Simulate(simulate::Args),
     Dashboard(dashboard::Args),
+    Coordinator(coordinator::Args),
     Config(config::ConfigCommand),
     Data(data::DataCommand),
     Predict(predict::PredictCommand),
@@ -56,6 +58,7 @@ impl Command {
             Self::Demo(args) => demo::run(&args),
             Self::Simulate(args) => simulate::run(&args),
             Self::Dashboard(args) => dashboard::run(args),
+            Self::Coordinator(args) => coordinator::run(&args),
             Self::Config(command) => command.run(),
             Self::Data(command) => command.run(),
             Self::Predict(command) => command.run(),

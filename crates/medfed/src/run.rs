@@ -3,6 +3,7 @@
 //! `simulate` and `demo` differ in where the configuration comes from; the rest is here.
 
 mod audit;
+mod coordinated;
 mod dataset;
 mod description;
 mod display;
@@ -20,10 +21,11 @@ mod summary;
 
 use crate::failure::Failure;
 use crate::output;
+pub(crate) use coordinated::{Coordinated, CoordinatedOrder};
 pub(crate) use dataset::{data_failure, describe, divide, fingerprint, load};
 pub(crate) use journal::Terms;
 pub(crate) use model::pretrained;
-pub(crate) use prepare::hex;
+pub(crate) use prepare::{hex, shell_word};
 pub(crate) use privacy_audit::replant;
 
 use display::Display;
@@ -92,8 +94,10 @@ fn run(
     folders: &Folders,
     started: Instant,
 ) -> Result<(), Failure> {
-    let display =
-        Display::new(prepared.config.output.save_round_logs, prepared.config.orchestrator.log_level);
+    let display = Arc::new(Display::new(
+        prepared.config.output.save_round_logs,
+        prepared.config.orchestrator.log_level,
+    ));
     let cancel = interrupt::watch(display.announcer())?;
 
     display.say(&format!("run {}: {}", prepared.id, dataset::describe(&prepared.config)));
@@ -147,7 +151,7 @@ fn run(
         let path = folders.results.join("progress.json");
         let done = prepared.resumed.as_ref().map_or(0, |saved| saved.reports.len() as u32);
         let rounds = prepared.config.federated.num_rounds;
-        let live = live::Live::new(&display, path, prepared.id.clone(), done, rounds);
+        let live = live::Live::new(Arc::clone(&display), path, prepared.id.clone(), done, rounds);
         simulation.run(&mut journal, &live, &cancel)
     };
     display.end();
@@ -172,7 +176,7 @@ fn run(
     } else {
         summary::print(&results, &outcome, folders, &prepared.config.evaluation.metrics)?;
     }
-    ended(order, folders, &results)?;
+    ended(&folders.resume_command(order), &results)?;
     let finished = privacy_audit::Finished {
         prepared,
         dataset: &dataset,
@@ -186,7 +190,7 @@ fn run(
 }
 
 /// A run that did not reach its end is a failure for whoever waits for it.
-fn ended(order: &Order, folders: &Folders, results: &Results) -> Result<(), Failure> {
+fn ended(resume: &str, results: &Results) -> Result<(), Failure> {
     match results.summary.status {
         RunStatus::BudgetExhausted if results.summary.total_rounds == 0 => {
             Err(Failure::user(anyhow::anyhow!("the privacy budget does not pay for one round; there is no model"))
@@ -194,7 +198,6 @@ fn ended(order: &Order, folders: &Folders, results: &Results) -> Result<(), Fail
         }
         RunStatus::Completed | RunStatus::BudgetExhausted => Ok(()),
         RunStatus::Interrupted => {
-            let resume = folders.resume_command(order);
             let done = summary::rounds(results.summary.total_rounds);
             let stopped = anyhow::anyhow!("interrupted after {done}; everything done is saved");
             Err(Failure::interrupted(stopped).hint(format!("continue with `{resume}`")))

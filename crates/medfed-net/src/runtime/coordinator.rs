@@ -6,6 +6,7 @@ use super::error::{KeeperError, RuntimeError};
 use crate::transport::{CoordinatorEvent as Heard, CoordinatorTransport, SendError};
 use bytes::Bytes;
 use engine::{Command, Engine, Outcome};
+use medfed_federation::Snapshot;
 use medfed_federation::report::RoundReport;
 use medfed_protocol::coordinator::{CoordinatorMachine, Finished, Notice};
 use medfed_protocol::{Packet, Payload};
@@ -30,6 +31,7 @@ pub trait CoordinatorKeeper: Send {
     fn commit(
         &mut self,
         report: &RoundReport,
+        state: &[Snapshot],
         cosignatures: &BTreeMap<SiteId, Payload>,
     ) -> Result<Vec<(String, String)>, KeeperError>;
 

@@ -132,18 +132,23 @@ impl Display {
                 prepared.seed.0
             ));
         }
+        self.plan(config.federated.num_rounds);
+    }
+
+    /// Shows how many of `rounds` rounds are done from now on.
+    pub(super) fn plan(&self, rounds: u32) {
         if self.live {
-            let bar = self.bars.add(ProgressBar::new(u64::from(config.federated.num_rounds) * FINENESS));
+            let bar = self.bars.add(ProgressBar::new(u64::from(rounds) * FINENESS));
             bar.set_style(
                 bar_style("{prefix:<14} [{bar:30.cyan/dim}] {msg}  {elapsed}{left}")
                     .with_key("left", time_left),
             );
             bar.set_prefix("training");
-            bar.set_message(format!("round 1/{}", config.federated.num_rounds));
+            bar.set_message(format!("round 1/{}", rounds));
             bar.enable_steady_tick(Duration::from_millis(250));
             self.state().rounds = Some(bar);
         }
-        self.state().planned = config.federated.num_rounds;
+        self.state().planned = rounds;
     }
 
     /// Says where a resumed run goes on.

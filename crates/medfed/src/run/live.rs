@@ -7,7 +7,7 @@ use medfed_types::{RunId, SiteId};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Least time between two versions of the file.
@@ -15,8 +15,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 /// Passes progress on to the display and keeps the file.
 #[derive(Debug)]
-pub(super) struct Live<'a> {
-    display: &'a Display,
+pub(super) struct Live {
+    display: Arc<Display>,
     path: PathBuf,
     state: Mutex<State>,
 }
@@ -46,9 +46,9 @@ struct Steps {
     of: u64,
 }
 
-impl<'a> Live<'a> {
+impl Live {
     /// Begins to keep `progress.json` at `path`, after `done` of `rounds` rounds.
-    pub(super) fn new(display: &'a Display, path: PathBuf, run: RunId, done: u32, rounds: u32) -> Self {
+    pub(super) fn new(display: Arc<Display>, path: PathBuf, run: RunId, done: u32, rounds: u32) -> Self {
         let snapshot =
             Snapshot { run, phase: "starting", round: done, rounds, hospitals: BTreeMap::default() };
         let live = Self { display, path, state: Mutex::new(State { snapshot, written: None }) };
@@ -75,13 +75,13 @@ impl<'a> Live<'a> {
     }
 }
 
-impl Drop for Live<'_> {
+impl Drop for Live {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
-impl Observer for Live<'_> {
+impl Observer for Live {
     fn notice(&self, progress: &Progress<'_>) {
         match progress {
             Progress::RoundStarted { round, sites } => self.change(true, |snapshot| {

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use medfed_config::{Config, UnavailableError};
 use medfed_federation::Outcome;
 use medfed_federation::report::RunStatus;
-use medfed_store::{RunRecord, Store, Timestamp};
+use medfed_store::{Run, RunRecord, Store, Timestamp};
 use medfed_types::{RunId, Seed};
 use rand::TryRng as _;
 use std::fmt::Write as _;
@@ -37,6 +37,16 @@ impl Folders {
             results: results.clone(),
             logs: moved(&began.logs_dir),
             checkpoints: moved(&began.checkpoints_dir),
+        }
+    }
+
+    /// Where the configuration says.
+    pub(super) fn under(config: &Config) -> Self {
+        let output = &config.output;
+        Self {
+            results: output.results_dir.clone(),
+            logs: output.logs_dir.clone(),
+            checkpoints: output.checkpoints_dir.clone(),
         }
     }
 
@@ -89,11 +99,10 @@ pub(super) fn open(order: &Order) -> Result<Store, Failure> {
 
 /// Finds the run to resume or makes a new one.
 pub(super) fn prepare(order: &Order, store: &Store) -> Result<Prepared, Failure> {
-    if order.start == Start::New { start(order) } else { resume(order, store) }
+    if order.start == Start::New { start(order.config.clone()) } else { resume(order, store) }
 }
 
-fn start(order: &Order) -> Result<Prepared, Failure> {
-    let config = order.config.clone();
+fn start(config: Config) -> Result<Prepared, Failure> {
     let random = || rand::rngs::SysRng.try_next_u64().map_err(Failure::internal);
     let created = Timestamp::now();
     // A seed that nobody chose must still fit a JSON number everywhere.
@@ -112,19 +121,9 @@ fn start(order: &Order) -> Result<Prepared, Failure> {
 fn resume(order: &Order, store: &Store) -> Result<Prepared, Failure> {
     let run =
         store.latest_resumable().map_err(store_failure)?.ok_or_else(|| nothing_to_resume(store.dir()))?;
-    let terms: Terms = serde_json::from_value(run.config).map_err(|error| {
-        Failure::user(anyhow::Error::new(error).context(format!("run {} cannot be read", run.id)))
-    })?;
-    let config = Config::from_yaml(&terms.config.to_string(), "the stored configuration", &[])
-        .map_err(|errors| Failure::user(anyhow::anyhow!("{}", errors.render(false))))?;
-    if order.start == Start::ResumeSame && order.config.hash() != config.hash() {
-        let differing = differences(&order.config.to_json(), &terms.config);
-        return Err(Failure::user(anyhow::anyhow!(
-            "run {} was started with other settings: {}",
-            run.id,
-            differing.join(", ")
-        ))
-        .hint("repeat the settings it was started with, or leave them all out: --resume alone uses them"));
+    let (terms, config) = terms_of(&run)?;
+    if order.start == Start::ResumeSame {
+        same_settings(&run.id, &order.config, &terms, &config)?;
     }
     config.require_available().map_err(refused)?;
     let saved = Saved::load(store, &run.id).map_err(store_failure)?;
@@ -139,7 +138,66 @@ fn resume(order: &Order, store: &Store) -> Result<Prepared, Failure> {
     })
 }
 
+/// What a stored run was started with.
+pub(super) fn terms_of(run: &Run) -> Result<(Terms, Config), Failure> {
+    let terms: Terms = serde_json::from_value(run.config.clone()).map_err(|error| {
+        Failure::user(anyhow::Error::new(error).context(format!("run {} cannot be read", run.id)))
+    })?;
+    let config = Config::from_yaml(&terms.config.to_string(), "the stored configuration", &[])
+        .map_err(|errors| Failure::user(anyhow::anyhow!("{}", errors.render(false))))?;
+    Ok((terms, config))
+}
+
+/// Refuses to go on with a run under other settings than it was started with.
+pub(super) fn same_settings(
+    run: &RunId,
+    asked: &Config,
+    terms: &Terms,
+    config: &Config,
+) -> Result<(), Failure> {
+    if asked.hash() == config.hash() {
+        return Ok(());
+    }
+    let differing = differences(&asked.to_json(), &terms.config);
+    Err(Failure::user(anyhow::anyhow!("run {run} was started with other settings: {}", differing.join(", ")))
+        .hint("repeat the settings it was started with, or leave them all out: --resume alone uses them"))
+}
+
 impl Prepared {
+    /// A run of a federation between machines: `run` as it is stored, or a new one with a seed.
+    pub(super) fn between_machines(run: Option<Run>, config: Config) -> Result<Self, Failure> {
+        let Some(run) = run else {
+            let new = start(config)?;
+            return Ok(Self { reproducible_noise: false, ..new });
+        };
+        let (terms, stored) = terms_of(&run)?;
+        same_settings(&run.id, &config, &terms, &stored)?;
+        Ok(Self {
+            id: run.id,
+            created: run.created,
+            // Where results go may have changed.
+            config,
+            seed: run.seed,
+            reproducible_noise: terms.reproducible_noise,
+            resumed: None,
+            data: None,
+        })
+    }
+
+    /// The same without what a resumed simulation continues from.
+    pub(super) fn for_models(&self) -> Self {
+        let Self { id, created, config, seed, reproducible_noise, .. } = self;
+        Self {
+            id: id.clone(),
+            created: *created,
+            config: config.clone(),
+            seed: *seed,
+            reproducible_noise: *reproducible_noise,
+            resumed: None,
+            data: None,
+        }
+    }
+
     /// Refuses to resume on other data than the run started with.
     pub(super) fn check_data(&self, fingerprint: &[u8; 32]) -> Result<(), Failure> {
         match &self.data {
@@ -233,7 +291,7 @@ fn differences(asked: &serde_json::Value, stored: &serde_json::Value) -> Vec<Str
 }
 
 /// A path as one word of a command that a shell reads.
-pub(super) fn shell_word(path: &Path) -> String {
+pub(crate) fn shell_word(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_alphanumeric() || "/._-+:@%=".contains(c);
     if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }

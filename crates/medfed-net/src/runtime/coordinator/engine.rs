@@ -241,6 +241,7 @@ impl Engine {
             .iter()
             .map(|hospital| Ok((hospital.hospital.clone(), json(serde_json::to_value(hospital))?)));
         let sites = sites.collect::<Result<Vec<_>, RuntimeError>>()?;
+        let documents = self.keeper.commit(report, state, cosignatures).map_err(RuntimeError::Keeper)?;
         let mut state = to_parts(state);
         state.push(ProgressPart {
             owner: CLOCK.to_owned(),
@@ -249,7 +250,7 @@ impl Engine {
         });
         let commit = Commit {
             round: Some((RoundId(report.round_num), json(serde_json::to_value(report))?, sites)),
-            documents: self.keeper.commit(report, cosignatures).map_err(RuntimeError::Keeper)?,
+            documents,
             state,
             through,
         };
