@@ -17,6 +17,8 @@ use utoipa::{IntoParams, ToSchema};
 
 /// Entries or checkpoints of one page at the most.
 const LARGEST_PAGE: u64 = 1000;
+/// Largest whole number that every program reads alike (RFC 8259, section 6).
+const LARGEST_OFFSET: u64 = (1 << 53) - 1;
 
 /// Which run.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -34,7 +36,7 @@ pub(crate) struct Part {
     run: Option<String>,
     /// Number of the first one to give, counted from 0.
     #[serde(default)]
-    #[param(default = 0, minimum = 0)]
+    #[param(default = 0, minimum = 0, maximum = 9_007_199_254_740_991_u64)]
     offset: u64,
     /// How many to give at the most.
     #[serde(default = "hundred")]
@@ -281,7 +283,11 @@ impl Part {
             let message = format!("limit must be a whole number from 1 to {LARGEST_PAGE}");
             return Err(Failure::new(StatusCode::BAD_REQUEST, message).about("limit"));
         }
-        Ok((self.offset, self.offset.saturating_add(self.limit)))
+        if self.offset > LARGEST_OFFSET {
+            let message = format!("offset must be a whole number up to {LARGEST_OFFSET}");
+            return Err(Failure::new(StatusCode::BAD_REQUEST, message).about("offset"));
+        }
+        Ok((self.offset, self.offset + self.limit))
     }
 }
 

@@ -11,6 +11,7 @@ use axum::http::StatusCode;
 use medfed_config::{Config, Override};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
@@ -89,7 +90,7 @@ pub(crate) struct RoundHistory {
     request_body(content = Option<StartOrder>, description = "Changes for this run; may be left out"),
     responses(
         (status = 200, description = "It starts", body = Answer),
-        (status = 400, description = "It is running already, or the body is not JSON", body = Failure),
+        (status = 400, description = "It is running already, or the body is not a JSON object", body = Failure),
         (status = 422, description = "A value is refused; `key` names it", body = Failure)))]
 pub(crate) async fn start(State(app): State<App>, body: Bytes) -> Result<Json<Answer>, Failure> {
     let order: StartOrder = parse(&body)?;
@@ -145,7 +146,8 @@ pub(crate) async fn resume(State(app): State<App>) -> Result<Json<Answer>, Failu
     request_body(content = Option<ResetOrder>, description = "May be left out"),
     responses(
         (status = 200, description = "Done", body = Answer),
-        (status = 400, description = "Training is running, or the body is not JSON", body = Failure)))]
+        (status = 400, description = "Training is running, or the body is not a JSON object", body = Failure),
+        (status = 422, description = "A key or value is not known", body = Failure)))]
 pub(crate) async fn reset(State(app): State<App>, body: Bytes) -> Result<Json<Answer>, Failure> {
     let order: ResetOrder = parse(&body)?;
     blocking(app, move |app| {
@@ -254,10 +256,15 @@ fn parse<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Failure> {
     if body.trim_ascii().is_empty() || body.trim_ascii() == b"null" {
         return Ok(T::default());
     }
-    serde_json::from_slice(body).map_err(|error| {
-        let status = if error.is_data() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::BAD_REQUEST };
-        Failure::new(status, format!("the body does not fit: {error}"))
-    })
+    let refused = |status, text: &str| Failure::new(status, format!("the body does not fit: {text}"));
+    let body: Value =
+        serde_json::from_slice(body).map_err(|error| refused(StatusCode::BAD_REQUEST, &error.to_string()))?;
+    // A list of values would be taken for the keys in their order.
+    if !body.is_object() {
+        return Err(refused(StatusCode::BAD_REQUEST, "it must be a JSON object"));
+    }
+    serde_json::from_value(body)
+        .map_err(|error| refused(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()))
 }
 
 /// Runs what may wait for files and processes off the threads that answer requests.

@@ -219,7 +219,10 @@ fn a_start_that_cannot_be_says_why() {
     let (status, answer) = dashboard.post("/api/training/start", r#"{"num_rounds": 0}"#);
     assert_eq!((status, &answer["key"]), (422, &json!("federated.num_rounds")), "{answer}");
     assert_eq!(dashboard.post("/api/training/start", r#"{"rounds": 3}"#).0, 422);
-    assert_eq!(dashboard.post("/api/training/start", "{").0, 400);
+    for body in ["{", "[3]", "7"] {
+        assert_eq!(dashboard.post("/api/training/start", body).0, 400, "{body}");
+        assert_eq!(dashboard.post("/api/training/reset", body).0, 400, "{body}");
+    }
     // What only the run itself can see: its data are not there.
     let text = "data: {dataset: files, data_dir: nowhere.npz}\n";
     std::fs::write(folder.path().join("config.yaml"), text).unwrap();
