@@ -1,0 +1,127 @@
+//! Thousands of schedules of a federation on a bad network: the run ends as it does on a good one.
+
+mod hospital;
+mod world;
+
+use medfed_config::{Config, Override};
+use medfed_federation::report::{RoundReport, RoundStatus, RunStatus};
+use medfed_protocol::Patience;
+use proptest::prelude::*;
+use std::sync::Arc;
+use world::{Faults, World};
+
+const LONG: u64 = 3_000_000;
+
+/// Nobody's time is ever up.
+const ENDLESS: Patience =
+    Patience { join_ms: LONG, train_ms: LONG, phase_ms: LONG, return_ms: LONG, attempts: 3, lost_rounds: 3 };
+
+const HASTY: Patience = Patience {
+    join_ms: 20_000,
+    train_ms: 1_500,
+    phase_ms: 1_000,
+    return_ms: 600_000,
+    attempts: 2,
+    lost_rounds: 1000,
+};
+
+fn config(sites: usize, rounds: u32, more: &[&str]) -> Config {
+    let sites = format!("federated.num_clients={sites}");
+    let rounds = format!("federated.num_rounds={rounds}");
+    let set = [
+        sites.as_str(),
+        rounds.as_str(),
+        "privacy.enabled=false",
+        "model.channels=[2]",
+        "training.batch_size=4",
+        "training.local_epochs=1",
+        "robust_aggregation.enabled=false",
+        "orchestrator.enabled=false",
+        "fairness.enabled=false",
+    ];
+    let set: Vec<Override> =
+        set.iter().chain(more).map(|text| Override::parse(text).expect("an override")).collect();
+    Config::from_yaml("model: {}", "test", &set).expect("a configuration")
+}
+
+const OPEN: &[&str] = &["secure_aggregation.enabled=false"];
+const MASKED: &[&str] = &["secure_aggregation.enabled=true", "secure_aggregation.mode=sum"];
+
+struct Result {
+    reports: Vec<RoundReport>,
+    parameters: Arc<Vec<f32>>,
+    payments: Vec<usize>,
+}
+
+fn run(
+    config: &Config,
+    sites: usize,
+    patience: Patience,
+    faults: Faults,
+    seed: u64,
+    audited: bool,
+) -> (World, Result) {
+    let mut world = World::new(config.clone(), sites, patience, faults, seed);
+    world.audited = audited;
+    world.run();
+    let finished = world.finished.clone().expect("the run has ended");
+    if patience == ENDLESS {
+        assert_eq!((finished.status, finished.reason), (RunStatus::Completed, None));
+    }
+    let result = Result {
+        reports: world.reports().to_vec(),
+        parameters: finished.parameters,
+        payments: world.payments(),
+    };
+    (world, result)
+}
+
+#[test]
+fn a_good_network_finishes() {
+    for (more, audited) in [(OPEN, false), (MASKED, true)] {
+        let (_, result) = run(&config(3, 3, more), 3, ENDLESS, Faults::NONE, 1, audited);
+        assert_eq!(result.payments, [3, 3, 3]);
+        assert_eq!(result.reports.len(), 3);
+        for report in &result.reports {
+            assert_eq!((report.status, report.num_clients), (RoundStatus::Completed, 3));
+        }
+    }
+}
+
+/// What a schedule looks like.
+fn faults() -> impl Strategy<Value = (Faults, u64)> {
+    let times = 2_000u64..30_000;
+    (times, 0u32..40, 0u32..30, 1u64..1_500, 0u32..12, 0u32..15, any::<u64>()).prop_map(
+        |(until_ms, loss, doubling, delay_ms, crash, partition, seed)| {
+            (Faults { until_ms, loss, doubling, delay_ms, crash, partition }, seed)
+        },
+    )
+}
+
+fn schedules(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, max_shrink_iters: 200, ..ProptestConfig::default() }
+}
+
+/// With enough time for everyone, a run on a bad network gives the reports and the model of a good one.
+fn faults_change_nothing(more: &[&str], sites: usize, audited: bool, faults: Faults, seed: u64, good: &Result) {
+    let (_, found) = run(&config(sites, 2, more), sites, ENDLESS, faults, seed, audited);
+    assert_eq!(found.payments, good.payments);
+    assert_eq!(found.parameters, good.parameters);
+    assert_eq!(found.reports, good.reports);
+}
+
+#[test]
+fn faults_change_nothing_where_updates_are_open() {
+    let good = run(&config(4, 2, OPEN), 4, ENDLESS, Faults::NONE, 0, true).1;
+    proptest!(schedules(1000), |((faults, seed) in faults())| {
+        faults_change_nothing(OPEN, 4, true, faults, seed, &good);
+    });
+}
+
+#[test]
+fn faults_change_nothing_under_masks() {
+    let good = run(&config(3, 2, MASKED), 3, ENDLESS, Faults::NONE, 0, false).1;
+    proptest!(schedules(600), |((faults, seed) in faults())| {
+        faults_change_nothing(MASKED, 3, false, faults, seed, &good);
+    });
+}
