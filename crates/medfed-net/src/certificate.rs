@@ -406,8 +406,13 @@ fn ed25519(parsed: &X509Certificate<'_>) -> Result<[u8; 32], CertificateProblem>
 }
 
 fn signed(parsed: &X509Certificate<'_>, key: &[u8; 32]) -> bool {
+    // The outer algorithm is not signed: only the one spelling is right.
+    let same = parsed.signature_algorithm == parsed.tbs_certificate.signature;
     let algorithm = parsed.signature_algorithm.algorithm.to_id_string() == ED25519;
-    algorithm && valid_signature(key, parsed.tbs_certificate.as_ref(), &parsed.signature_value.data)
+    let value = &parsed.signature_value;
+    same && algorithm
+        && value.unused_bits == 0
+        && valid_signature(key, parsed.tbs_certificate.as_ref(), &value.data)
 }
 
 /// Whether an Ed25519 signature is right, by the strict rules.
