@@ -7,7 +7,7 @@
 #   EXAMPLES=200 scripts/api_check.sh     # more requests of each kind (50)
 #
 # MEDFED names another program, PYTHON another interpreter with its venv module.
-# It serves an empty folder in a temporary place on this machine's own address and sends it whatever the
+# It serves a temporary folder with one small run on this machine's own address and sends it whatever the
 # description allows and what it does not. Runs are started, small ones; they end with the script.
 set -euo pipefail
 

@@ -73,6 +73,25 @@ fn training_and_others_do_not_notice_hostile_clients() {
     drop((silent, unread, slow, bodies));
 }
 
+#[cfg(unix)]
+#[test]
+fn who_connects_and_says_nothing_gives_way_to_who_asks() {
+    let folder = tempfile::tempdir().unwrap();
+    let dashboard = Dashboard::start_with_files(folder.path(), 200);
+    let mut stream = Events::open(&dashboard, &[]);
+    // Several times as many connections as this dashboard may have.
+    let mut silent: Vec<TcpStream> = Vec::new();
+    for _ in 0..5 {
+        silent.extend((0..60).map(|_| TcpStream::connect(dashboard.address).unwrap()));
+        assert_eq!(dashboard.state()["status"], "idle");
+    }
+    // The first of them was closed; the stream of events, which is being answered all the time, was not.
+    silent[0].set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    assert_eq!(silent[0].read(&mut [0]).unwrap(), 0);
+    dashboard.order("reset", "");
+    assert_eq!(stream.next().as_deref(), Some("state"));
+}
+
 #[test]
 fn paths_and_methods_that_are_not_there_are_refused_in_the_api_s_own_words() {
     let folder = tempfile::tempdir().unwrap();

@@ -31,7 +31,21 @@ impl Dashboard {
     }
 
     pub(crate) fn start_at(folder: &Path, listen: &str, arguments: &[&str]) -> Self {
-        let mut process = Command::new(assert_cmd::cargo::cargo_bin!("medfed"))
+        let program = Command::new(assert_cmd::cargo::cargo_bin!("medfed"));
+        Self::run(program, folder, listen, arguments)
+    }
+
+    /// A dashboard that may open so many files.
+    #[cfg(unix)]
+    pub(crate) fn start_with_files(folder: &Path, files: u32) -> Self {
+        let mut shell = Command::new("sh");
+        let limited = format!("ulimit -n {files}; exec \"$0\" \"$@\"");
+        shell.args(["-c", &limited]).arg(assert_cmd::cargo::cargo_bin!("medfed"));
+        Self::run(shell, folder, "127.0.0.1:0", &[])
+    }
+
+    fn run(mut program: Command, folder: &Path, listen: &str, arguments: &[&str]) -> Self {
+        let mut process = program
             .args(["dashboard", "--listen", listen, "--results", "results"])
             .args(arguments)
             .current_dir(folder)
