@@ -9,11 +9,14 @@ mod data;
 mod demo;
 mod dp;
 mod evaluate;
+mod federation;
+mod federation_demo;
 mod predict;
 mod privacy_audit;
 mod report;
 mod runs;
 mod simulate;
+mod site;
 
 use crate::failure::Failure;
 use crate::output;
@@ -29,6 +32,9 @@ pub(crate) enum Command {
     Simulate(simulate::Args),
     Dashboard(dashboard::Args),
     Coordinator(coordinator::Args),
+    Site(site::SiteCommand),
+    Federation(federation::FederationCommand),
+    FederationDemo(federation_demo::Args),
     Config(config::ConfigCommand),
     Data(data::DataCommand),
     Predict(predict::PredictCommand),
@@ -59,6 +65,9 @@ impl Command {
             Self::Simulate(args) => simulate::run(&args),
             Self::Dashboard(args) => dashboard::run(args),
             Self::Coordinator(args) => coordinator::run(&args),
+            Self::Federation(command) => command.run(),
+            Self::FederationDemo(args) => federation_demo::run(&args),
+            Self::Site(command) => command.run(),
             Self::Config(command) => command.run(),
             Self::Data(command) => command.run(),
             Self::Predict(command) => command.run(),
@@ -114,6 +123,15 @@ impl RunArgs {
         };
         Order { command, config, start, json: self.json, threads: self.threads.map(usize::from) }
     }
+}
+
+/// Warnings and errors go to stderr; `MEDFED_LOG` asks for more.
+fn log() {
+    let level = std::env::var("MEDFED_LOG").unwrap_or_else(|_| "warn".to_owned());
+    let filter = tracing_subscriber::EnvFilter::new(level);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).finish();
+    // There is one already only when a test made it.
+    let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
 /// Sets a key of the configuration to a path.

@@ -6,7 +6,7 @@
 mod keeper;
 
 use super::display::Display;
-use super::model::RoundModels;
+use super::model::{RoundModels, plain_metadata};
 use super::orchestrator_log::OrchestratorLog;
 use super::prepare::{Folders, Prepared};
 use super::results::Results;
@@ -19,9 +19,7 @@ use medfed_federation::report::{PrivacySpent, RoundReport};
 use medfed_federation::{Announcement, Coordinator, CoordinatorSetup, FederationError, Outcome};
 use medfed_net::runtime::CoordinatorKeeper;
 use medfed_nn::Network;
-use medfed_nn::checkpoint::{
-    Checkpoint, CheckpointMetadata, Normalization, PrivacyStatement, adapt, read_weights,
-};
+use medfed_nn::checkpoint::{Checkpoint, CheckpointMetadata, PrivacyStatement, adapt, read_weights};
 use medfed_protocol::coordinator::{Finished, Founding};
 use medfed_protocol::message::{Certified, Offer};
 use medfed_protocol::{CoordinatorMachine, CoordinatorTerms, Patience};
@@ -234,32 +232,22 @@ impl Coordinated {
     }
 }
 
-/// What is said about a model of a run between machines. Images are normalised as every reader of this
-/// program normalises them.
+/// What is said about a model of this run.
 fn metadata(
     prepared: &Prepared,
     founded: &Founded,
     spent: Epsilon,
     round: Option<u32>,
 ) -> CheckpointMetadata {
-    let terms = &prepared.config.privacy;
-    let normalisation = medfed_data::Normalisation::centred(founded.network.spec().input.channels);
+    let plain =
+        plain_metadata(&founded.network, &founded.classes, &prepared.config, spent, &prepared.id);
     CheckpointMetadata {
-        model: founded.network.spec().clone(),
-        classes: founded.classes.clone(),
-        normalization: Normalization {
-            mean: normalisation.mean().to_vec(),
-            std: normalisation.std().to_vec(),
-        },
-        privacy: terms.enabled.then(|| PrivacyStatement {
-            epsilon: spent,
-            delta: terms.delta,
-            accountant: terms.accountant.as_str().to_owned(),
-            unit: terms.unit.as_str().to_owned(),
+        privacy: plain.privacy.map(|statement| PrivacyStatement {
             reproducible_noise: prepared.reproducible_noise,
+            ..statement
         }),
-        run: Some(prepared.id.clone()),
         round: round.map(medfed_types::RoundId),
+        ..plain
     }
 }
 

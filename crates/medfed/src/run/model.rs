@@ -5,14 +5,14 @@ use super::prepare::Prepared;
 use super::results::replace_file;
 use crate::failure::Failure;
 use medfed_config::{Config, section};
-use medfed_data::Dataset;
+use medfed_data::{Dataset, Normalisation};
 use medfed_federation::report::RoundReport;
 use medfed_federation::{Outcome, Setup};
 use medfed_nn::Network;
 use medfed_nn::checkpoint::{
     Checkpoint, CheckpointError, CheckpointMetadata, Normalization, PrivacyStatement, adapt, read_weights,
 };
-use medfed_types::{Epsilon, RoundId};
+use medfed_types::{Epsilon, RoundId, RunId};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -104,6 +104,36 @@ pub(super) fn metadata(
         privacy,
         run: Some(prepared.id.clone()),
         round: round.map(RoundId),
+    }
+}
+
+/// What is said about a model of a run between machines, whose images are normalised as every reader of this
+/// program normalises them.
+pub(super) fn plain_metadata(
+    network: &Network,
+    classes: &[String],
+    config: &Config,
+    spent: Epsilon,
+    run: &RunId,
+) -> CheckpointMetadata {
+    let terms = &config.privacy;
+    let normalisation = Normalisation::centred(network.spec().input.channels);
+    CheckpointMetadata {
+        model: network.spec().clone(),
+        classes: classes.to_vec(),
+        normalization: Normalization {
+            mean: normalisation.mean().to_vec(),
+            std: normalisation.std().to_vec(),
+        },
+        privacy: terms.enabled.then(|| PrivacyStatement {
+            epsilon: spent,
+            delta: terms.delta,
+            accountant: terms.accountant.as_str().to_owned(),
+            unit: terms.unit.as_str().to_owned(),
+            reproducible_noise: false,
+        }),
+        run: Some(run.clone()),
+        round: None,
     }
 }
 
