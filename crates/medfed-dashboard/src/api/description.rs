@@ -152,6 +152,24 @@ mod tests {
     }
 
     #[test]
+    fn the_guide_lists_every_operation_and_no_other() {
+        let guide = include_str!("../../../../docs/dashboard.md");
+        let listed: BTreeSet<String> = guide
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+            .filter(|(operation, _)| operation.starts_with("GET /") || operation.starts_with("POST /"))
+            .map(|(operation, _)| operation.to_owned())
+            .collect();
+        let described = described();
+        let paths = described["paths"].as_object().unwrap().iter();
+        let operations = paths.flat_map(|(path, methods)| {
+            let methods = methods.as_object().unwrap().keys();
+            methods.map(move |method| format!("{} {path}", method.to_uppercase()))
+        });
+        assert_eq!(listed, operations.collect());
+    }
+
+    #[test]
     fn every_operation_says_what_it_does_and_how_it_fails() {
         let described = described();
         let mut names = BTreeSet::new();
