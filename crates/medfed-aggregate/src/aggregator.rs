@@ -124,7 +124,7 @@ impl Aggregator {
                 rows.mixed(neighbours)
             }
         };
-        let mut warnings = self.warnings(rule, updates.len());
+        let mut warnings = rule.warnings(self.rule, updates.len());
         warnings.extend(lowered);
         let outcome = self.outcome(rule, &updates, &rows, memory, &mut warnings)?;
         self.remember(&updates, &outcome.step);
@@ -194,25 +194,6 @@ impl Aggregator {
                 Outcome { step, shares: shares.into_iter().map(Some).collect() }
             }
         })
-    }
-
-    /// What is known before the rule runs.
-    fn warnings(&self, rule: Rule, hospitals: usize) -> Vec<RuleWarning> {
-        let mut warnings = Vec::new();
-        if self.rule.byzantine() == Some(0) {
-            warnings.push(RuleWarning::WithstandsNobody { rule: self.rule.name() });
-        }
-        match rule {
-            Rule::TrimmedMean { ratio } if ratio.trimmed(hospitals) == 0 => {
-                let from = ratio.trims_from();
-                warnings.push(RuleWarning::TrimsNobody { ratio: ratio.get(), hospitals, from });
-            }
-            Rule::MultiKrum { byzantine, selected } if selected > hospitals - byzantine - 2 => {
-                warnings.push(RuleWarning::BeyondProof { selected, covered: hospitals - byzantine - 2 });
-            }
-            _ => {}
-        }
-        warnings
     }
 
     fn remember(&mut self, updates: &[&SiteUpdate], step: &[f32]) {

@@ -299,9 +299,8 @@ impl Round<'_> {
     /// against.
     fn against_the_past(&mut self, values: &[f64], scale: f64, history: &History, usual: &mut [bool]) {
         let chance = RATE / values.len() as f64;
-        let changed = |(site, value): (&&SiteId, f64)| {
-            history.of(site, chance).map(|past| (value - past.mean, past))
-        };
+        let changed =
+            |(site, value): (&&SiteId, f64)| history.of(site, chance).map(|past| (value - past.mean, past));
         let changes: Vec<_> = self.sites.iter().zip(relative(values)).map(changed).collect();
         let known: Vec<f64> = changes.iter().flatten().map(|(change, _)| *change).collect();
         if known.is_empty() {

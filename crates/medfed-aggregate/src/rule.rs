@@ -142,7 +142,7 @@ impl Rule {
     }
 
     /// The rule for the `hospitals` that remain after `suspects` were left out because their updates were out
-    /// of line. A finding is no proof: f stays where the rest is large enough, and is lowered only as far as
+    /// of line, or withheld theirs because it did not fit. That is no proof: f stays where the rest is large enough, and is lowered only as far as
     /// the rest asks for, by `suspects` at the most. So the rule withstands as many as before as long as those
     /// by which f was lowered were bad. The warnings say what it withstands now.
     pub(crate) fn without_suspects(self, hospitals: usize, suspects: usize) -> (Self, Vec<RuleWarning>) {
@@ -173,6 +173,26 @@ impl Rule {
             other => other,
         };
         (rule, warnings)
+    }
+
+    /// What is known before the rule, which was `told` as this, works on the updates of `hospitals`; as many
+    /// as it needs.
+    pub(crate) fn warnings(self, told: Self, hospitals: usize) -> Vec<RuleWarning> {
+        let mut warnings = Vec::new();
+        if told.byzantine() == Some(0) {
+            warnings.push(RuleWarning::WithstandsNobody { rule: told.name() });
+        }
+        match self {
+            Self::TrimmedMean { ratio } if ratio.trimmed(hospitals) == 0 => {
+                let from = ratio.trims_from();
+                warnings.push(RuleWarning::TrimsNobody { ratio: ratio.get(), hospitals, from });
+            }
+            Self::MultiKrum { byzantine, selected } if selected > hospitals - byzantine - 2 => {
+                warnings.push(RuleWarning::BeyondProof { selected, covered: hospitals - byzantine - 2 });
+            }
+            _ => {}
+        }
+        warnings
     }
 
     pub(crate) fn check(self) -> Result<(), AggregateError> {
@@ -295,8 +315,8 @@ pub enum RuleWarning {
         /// Updates that the guarantee covers: n−f−2.
         covered: usize,
     },
-    /// So many hospitals were left out because they were out of line that the rule withstands fewer among
-    /// the rest.
+    /// So many hospitals were left out because their updates were out of line or did not fit that the rule
+    /// withstands fewer among the rest.
     WithstandsFewer {
         /// The rule.
         rule: &'static str,
@@ -347,11 +367,11 @@ impl fmt::Display for RuleWarning {
             }
             Self::WithstandsFewer { rule, left_out, byzantine, rest } => write!(
                 f,
-                "{left_out} hospitals were left out because they were out of line; among the rest {rule} withstands {rest} bad ones, not {byzantine}"
+                "{left_out} hospitals were left out because their updates were out of line or did not fit; among the rest {rule} withstands {rest} bad ones, not {byzantine}"
             ),
             Self::SelectsFewer { selected, configured } => write!(
                 f,
-                "hospitals were left out because they were out of line; multi_krum selects {selected} of the rest, not {configured}"
+                "hospitals were left out because their updates were out of line or did not fit; multi_krum selects {selected} of the rest, not {configured}"
             ),
             Self::NotConverged { iterations, movement } => {
                 write!(

@@ -17,7 +17,8 @@
 //!    * [`Rule::FoolsGold`] selects whoever has a weight of at least ½ ([`LEAST_WEIGHT`]). On open updates the
 //!      weights scale the updates. Under masks they cannot: they follow from what is opened after the masked
 //!      inputs have left, and a masked input cannot be scaled without its masks. The weights are those of
-//!      [`foolsgold_weights`] on [`ProductHistory`].
+//!      [`foolsgold_weights`] on [`ProductHistory`]. Where fewer are selected than a sum must have, the
+//!      heaviest of the rest join them, unless their weight is 0.
 //!
 //! Nobody opens the sum of fewer than [`LEAST_SELECTED`] updates: two could tell each other's.
 //!
@@ -106,6 +107,19 @@ impl OpenedProducts {
 pub struct SelectionRule {
     rule: Rule,
     detection: Option<Detection>,
+    least: usize,
+}
+
+/// Hospitals that were asked for an update and have none among those that are compared, and not because they
+/// fell silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LeftOut {
+    /// Who took part with something that is no update, such as one longer than agreed. They are among the bad
+    /// ones that the rule expects.
+    pub refused: usize,
+    /// Who said that their own update does not fit. They may be bad or not, as those whose update is out of
+    /// line.
+    pub withheld: usize,
 }
 
 /// A search of what is opened.
@@ -165,13 +179,6 @@ pub enum NotSelected {
     },
 }
 
-impl NotSelected {
-    /// Whether the update was found to be out of line, and not merely less near than others.
-    pub fn is_finding(&self) -> bool {
-        matches!(self, Self::OutOfLine { .. } | Self::Weight { .. })
-    }
-}
-
 impl fmt::Display for NotSelected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -190,27 +197,28 @@ impl fmt::Display for NotSelected {
             ),
             Self::Weight { weight } => write!(
                 f,
-                "foolsgold did not select it: its updates resemble another hospital's (weight {weight:.2}, at least {LEAST_WEIGHT} is selected)"
+                "foolsgold did not select it: its updates resemble another hospital's (weight {weight:.2}, from {LEAST_WEIGHT} on it is selected)"
             ),
         }
     }
 }
 
 impl SelectionRule {
-    /// Refuses rules that do not select from distances, or whose result would be fewer than
-    /// [`LEAST_SELECTED`] updates.
-    pub fn new(rule: Rule, detection: Option<Detection>) -> Result<Self, AggregateError> {
+    /// A sum has `least` updates, and never fewer than [`LEAST_SELECTED`]. Refuses rules that do not select
+    /// from distances, or that would select fewer.
+    pub fn new(rule: Rule, detection: Option<Detection>, least: usize) -> Result<Self, AggregateError> {
         rule.check()?;
+        let least = least.max(LEAST_SELECTED);
         match rule {
             Rule::FedAvg | Rule::FoolsGold => {}
-            Rule::MultiKrum { selected, .. } if selected >= LEAST_SELECTED => {}
+            Rule::MultiKrum { selected, .. } if selected >= least => {}
             Rule::MultiKrum { selected, .. } => {
-                let (rule, needed) = (rule.to_string(), LEAST_SELECTED);
+                let (rule, needed) = (rule.to_string(), least);
                 return Err(AggregateError::TooFewSelected { rule, selected, needed });
             }
             _ => return Err(AggregateError::NotSelecting { rule: rule.to_string() }),
         }
-        Ok(Self { rule, detection })
+        Ok(Self { rule, detection, least })
     }
 
     /// The rule.
@@ -223,9 +231,14 @@ impl SelectionRule {
         self.detection
     }
 
+    /// Updates that a sum has at the least.
+    pub fn least(&self) -> usize {
+        self.least
+    }
+
     /// Hospitals with an update that a round needs.
     pub fn needed(&self) -> usize {
-        self.rule.needed().max(LEAST_SELECTED)
+        self.rule.needed().max(self.least)
     }
 
     /// Whether the rule goes by earlier rounds.
@@ -233,16 +246,13 @@ impl SelectionRule {
         self.rule == Rule::FoolsGold
     }
 
-    /// Who is selected.
-    ///
-    /// `refused` further hospitals took part with something that is no update, such as one longer than
-    /// agreed: they are among the bad ones that the rule expects. `past` is what was opened in earlier rounds.
+    /// Who is selected. `past` is what was opened in earlier rounds, `gone` says who is not among the compared.
     pub fn select(
         &self,
         opened: &OpenedProducts,
         expected: &BTreeMap<SiteId, Expected>,
         past: &ProductHistory,
-        refused: usize,
+        gone: LeftOut,
     ) -> Verdict {
         let mut verdict = Verdict {
             selected: Ok(Vec::new()),
@@ -278,59 +288,68 @@ impl SelectionRule {
         let rest = opened.without(&excluded);
         let out_of_line = |(site, findings)| PassedOver { site, reason: NotSelected::OutOfLine { findings } };
         verdict.passed_over.extend(left_out.into_iter().map(out_of_line));
+        let suspects = excluded.len() + gone.withheld;
         let (rule, warnings) =
-            self.rule.without_bad(refused).without_suspects(rest.sites.len(), excluded.len());
-        verdict.warnings = warnings;
-        let selected = choose(rule, &rest, past, &mut verdict.passed_over);
+            self.rule.without_bad(gone.refused).without_suspects(rest.sites.len(), suspects);
+        let selected = self.choose(rule, &rest, past, &mut verdict.passed_over);
+        if selected.is_ok() {
+            verdict.warnings = rule.warnings(self.rule, rest.sites.len());
+        }
+        verdict.warnings.extend(warnings);
         verdict.passed_over.sort_by(|a, b| a.site.cmp(&b.site));
         verdict.selected = selected.and_then(|sites| {
-            if sites.len() < LEAST_SELECTED {
-                let (selected, needed) = (sites.len(), LEAST_SELECTED);
+            if sites.len() < self.least {
+                let (selected, needed) = (sites.len(), self.least);
                 return Err(AggregateError::TooFewSelected { rule: rule.to_string(), selected, needed });
             }
             Ok(sites)
         });
         verdict
     }
-}
 
-/// The rule's choice, in the order of the names; the others are noted.
-fn choose(
-    rule: Rule,
-    opened: &OpenedProducts,
-    past: &ProductHistory,
-    passed_over: &mut Vec<PassedOver>,
-) -> Result<Vec<SiteId>, AggregateError> {
-    let sites = &opened.sites;
-    check(rule, sites.len())?;
-    let chosen: Vec<usize> = match rule {
-        Rule::MultiKrum { byzantine, selected } => {
-            let distances = opened.products.squared_distances();
-            let scores = krum_scores(&distances, byzantine)?;
-            let chosen = krum_selection(&distances, byzantine, selected)?;
-            let largest = chosen.iter().map(|at| scores[*at]).fold(0.0, f64::max);
-            let others = (0..sites.len()).filter(|at| !chosen.contains(at));
-            passed_over.extend(others.map(|at| PassedOver {
-                site: sites[at].clone(),
-                reason: NotSelected::Score { score: scores[at], selected: largest },
-            }));
-            chosen
-        }
-        Rule::FoolsGold => {
-            let weights = foolsgold_weights(&past.with_round(opened).products_of(sites)?);
-            let (chosen, others): (Vec<usize>, Vec<usize>) =
-                (0..sites.len()).partition(|at| weights[*at] >= LEAST_WEIGHT);
-            passed_over.extend(others.into_iter().map(|at| PassedOver {
-                site: sites[at].clone(),
-                reason: NotSelected::Weight { weight: weights[at] },
-            }));
-            chosen
-        }
-        _ => (0..sites.len()).collect(),
-    };
-    let mut chosen: Vec<SiteId> = chosen.into_iter().map(|at| sites[at].clone()).collect();
-    chosen.sort();
-    Ok(chosen)
+    /// The rule's choice, in the order of the names; the others are noted.
+    fn choose(
+        &self,
+        rule: Rule,
+        opened: &OpenedProducts,
+        past: &ProductHistory,
+        passed_over: &mut Vec<PassedOver>,
+    ) -> Result<Vec<SiteId>, AggregateError> {
+        let sites = &opened.sites;
+        check(rule, sites.len())?;
+        let chosen: Vec<usize> = match rule {
+            Rule::MultiKrum { byzantine, selected } => {
+                let distances = opened.products.squared_distances();
+                let scores = krum_scores(&distances, byzantine)?;
+                let chosen = krum_selection(&distances, byzantine, selected)?;
+                let largest = chosen.iter().map(|at| scores[*at]).fold(0.0, f64::max);
+                let others = (0..sites.len()).filter(|at| !chosen.contains(at));
+                passed_over.extend(others.map(|at| PassedOver {
+                    site: sites[at].clone(),
+                    reason: NotSelected::Score { score: scores[at], selected: largest },
+                }));
+                chosen
+            }
+            Rule::FoolsGold => {
+                let weights = foolsgold_weights(&past.with_round(opened).products_of(sites)?);
+                let mut order: Vec<usize> = (0..sites.len()).collect();
+                order.sort_by(|a, b| weights[*b].total_cmp(&weights[*a]).then(a.cmp(b)));
+                let heavy = order.iter().filter(|at| weights[**at] >= LEAST_WEIGHT).count();
+                let some = order.iter().filter(|at| weights[**at] > 0.0).count();
+                let others = order.split_off(heavy.max(self.least.min(some)));
+                let chosen = order;
+                passed_over.extend(others.into_iter().map(|at| PassedOver {
+                    site: sites[at].clone(),
+                    reason: NotSelected::Weight { weight: weights[at] },
+                }));
+                chosen
+            }
+            _ => (0..sites.len()).collect(),
+        };
+        let mut chosen: Vec<SiteId> = chosen.into_iter().map(|at| sites[at].clone()).collect();
+        chosen.sort();
+        Ok(chosen)
+    }
 }
 
 /// Σ ⟨uᵢ, uⱼ⟩ over the rounds in which both hospitals took part: the inner products of the sequences of their

@@ -59,7 +59,8 @@ impl Bundle {
         while let Some((length, after)) = rest.split_first_chunk::<2>() {
             let length = usize::from(u16::from_be_bytes(*length));
             let (path, after) = after.split_at_checked(length).ok_or(malformed("path"))?;
-            let path = std::str::from_utf8(path).ok().filter(|path| path.len() <= MAX_PATH && has_place(path));
+            let path =
+                std::str::from_utf8(path).ok().filter(|path| path.len() <= MAX_PATH && has_place(path));
             let path = path.ok_or(malformed("path"))?;
             let (length, after) = after.split_first_chunk::<4>().ok_or(malformed("length"))?;
             let length = u32::from_be_bytes(*length) as usize;

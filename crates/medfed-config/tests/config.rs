@@ -320,6 +320,7 @@ fn masks_and_rules_go_together_or_are_refused() {
         (9, true, ", mode: selection", ", method: bulyan", "mode", "take multi_krum"),
         (9, true, ", mode: selection", ", method: krum", "mode", "multi_krum_k: 3"),
         (9, true, ", mode: selection", ", method: multi_krum, multi_krum_k: 2", "mode", "to 3 or more"),
+        (9, true, ", mode: selection, min_clients: 5", ", method: multi_krum, multi_krum_k: 4", "mode", "to 5 or more"),
         (8, true, ", mode: selection", ", method: multi_krum, multi_krum_k: 3, pre: nnm", "mode", "pre: none"),
         (
             8,

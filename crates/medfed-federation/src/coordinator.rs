@@ -9,13 +9,14 @@ mod admission;
 mod evaluating;
 mod fairness;
 mod measurements;
+mod paid;
 mod state;
 mod training;
 
 pub use evaluating::Evaluating;
 pub use fairness::{EvaluationPlan, FairnessPlan, OnViolation};
-pub(crate) use state::OWNER;
 pub use medfed_aggregate::anomaly::OnDetection;
+pub(crate) use state::OWNER;
 pub use training::{Aborted, Training};
 
 use crate::error::FederationError;
@@ -28,10 +29,10 @@ use medfed_aggregate::Aggregator;
 use medfed_aggregate::anomaly::Detector;
 use medfed_aggregate::selection::ProductHistory;
 use medfed_dp::orchestrator::Action;
-use medfed_dp::{DpPlan, History, Orchestrator, Outlook, Phase};
+use medfed_dp::{DpPlan, Orchestrator, Outlook};
 use medfed_nn::optimizer::Ema;
 use medfed_nn::schedule::LearningRate;
-use medfed_types::{NoiseMultiplier, RoundId, SamplingRate, Seed, SiteId};
+use medfed_types::{RoundId, Seed, SiteId};
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -306,26 +307,12 @@ impl Coordinator {
             if self.left.contains(&member.site) {
                 return Ok(None);
             }
-            let history = self.history(&member.site)?;
+            let history = paid::paid(member, plan, &self.reports)?;
             let decision = orchestrator.decide(&Outlook { plan, history: &history, steps, rounds })?;
             Ok(Some(SiteDecision { hospital: member.site.clone(), decision }))
         };
         let decided: Vec<_> = self.members.par_iter().map(decide).collect::<Result<_, _>>()?;
         Ok(decided.into_iter().flatten().collect())
-    }
-
-    /// What the hospital has paid for, by its reports.
-    fn history(&self, site: &SiteId) -> Result<History, FederationError> {
-        let rounds = self.reports.iter().flat_map(|report| &report.hospitals);
-        rounds
-            .filter(|hospital| hospital.hospital == *site && hospital.steps > 0)
-            .filter_map(|hospital| hospital.privacy.map(|privacy| (privacy.spent, hospital.steps)))
-            .map(|(spent, steps)| {
-                let rate = SamplingRate::new(spent.sampling_rate).map_err(medfed_dp::DpError::from)?;
-                let noise = NoiseMultiplier::new(spent.noise_multiplier).map_err(medfed_dp::DpError::from)?;
-                Ok(Phase { rate, noise, steps })
-            })
-            .collect()
     }
 
     /// Whether hospitals mask their updates.

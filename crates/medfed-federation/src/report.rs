@@ -7,14 +7,14 @@
 mod evaluation;
 mod masking;
 mod orchestration;
-mod selection;
 mod security;
+mod selection;
 
 pub use evaluation::{FinalEvaluation, FinalFairness, HospitalPerformance, RoundFairness};
 pub use masking::{Attempt, MaskingReport, Revealed, Traffic};
 pub use orchestration::{Deviation, Measurement, Orchestration, SiteDecision};
-pub use selection::{ExpectedUpdate, SelectionReport};
 pub use security::{Exclusion, SecurityReport, SecuritySummary, SiteWeight};
+pub use selection::{ExpectedUpdate, SelectionReport};
 
 use medfed_eval::Performance;
 use medfed_types::SiteId;

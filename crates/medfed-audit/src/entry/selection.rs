@@ -5,7 +5,9 @@ use super::RosterNumber;
 use crate::error::EntryProblem;
 use crate::wire::{Reader, Writer};
 use medfed_aggregate::anomaly::{DetectorSettings, Expected, Method, OnDetection};
-use medfed_aggregate::selection::{Detection, OpenedProducts, ProductHistory, SelectionRule, Verdict};
+use medfed_aggregate::selection::{
+    Detection, LeftOut, OpenedProducts, ProductHistory, SelectionRule, Verdict,
+};
 use medfed_aggregate::{AggregateError, Gram, Rule};
 use medfed_types::{RoundId, SiteId};
 use serde::Serialize;
@@ -20,6 +22,8 @@ pub struct Selection<H = RosterNumber> {
     pub criterion: Criterion,
     /// How updates are searched before that; nothing where they are not.
     pub search: Option<Search>,
+    /// Updates that a sum has at the least.
+    pub least: u16,
     /// Values in an update.
     pub parameters: u64,
     /// Integer steps to one: a product divided by its square is an inner product of updates.
@@ -30,6 +34,8 @@ pub struct Selection<H = RosterNumber> {
     pub products: Vec<i64>,
     /// Hospitals whose updates were longer than agreed, ascending.
     pub too_long: Vec<H>,
+    /// Hospitals that said that their own update does not fit, ascending.
+    pub withheld: Vec<H>,
     /// Whose updates were to be summed, ascending; nobody where no sum may be opened.
     pub selected: Vec<H>,
 }
@@ -93,19 +99,6 @@ pub enum Consequence {
 }
 
 impl Criterion {
-    /// The criterion of a rule; nothing for rules that do not select.
-    pub fn of(rule: Rule) -> Option<Self> {
-        Some(match rule {
-            Rule::FedAvg => Self::Everyone,
-            Rule::FoolsGold => Self::FoolsGold,
-            Rule::MultiKrum { byzantine, selected } => Self::MultiKrum {
-                byzantine: u16::try_from(byzantine).ok()?,
-                selected: u16::try_from(selected).ok()?,
-            },
-            _ => return None,
-        })
-    }
-
     fn rule(self) -> Rule {
         match self {
             Self::Everyone => Rule::FedAvg,
@@ -118,19 +111,6 @@ impl Criterion {
 }
 
 impl Search {
-    /// The search of a selection rule.
-    pub fn of(detection: Detection) -> Self {
-        Self {
-            zscore: detection.settings.method() == Method::ZScore,
-            threshold: detection.settings.threshold(),
-            consequence: match detection.on_detection {
-                OnDetection::Flag => Consequence::Flag,
-                OnDetection::Exclude => Consequence::Exclude,
-                OnDetection::Halt => Consequence::Halt,
-            },
-        }
-    }
-
     fn detection(self) -> Result<Detection, AggregateError> {
         let method = if self.zscore { Method::ZScore } else { Method::Robust };
         Ok(Detection {
@@ -146,8 +126,12 @@ impl Search {
 
 impl<H> Selection<H> {
     /// The same of other hospitals; lists that are ascending are to be sorted again.
-    pub(crate) fn map<G: Ord, E>(self, mut number: impl FnMut(&H) -> Result<G, E>) -> Result<Selection<G>, E> {
-        let Self { round, criterion, search, parameters, steps, compared, products, too_long, selected } = self;
+    pub(crate) fn map<G: Ord, E>(
+        self,
+        mut number: impl FnMut(&H) -> Result<G, E>,
+    ) -> Result<Selection<G>, E> {
+        let Self { round, criterion, search, least, parameters, steps, products, .. } = self;
+        let Self { compared, too_long, withheld, selected, .. } = self;
         let compared = compared
             .into_iter()
             .map(|it| Ok(Compared { hospital: number(&it.hospital)?, expected: it.expected }))
@@ -157,8 +141,21 @@ impl<H> Selection<H> {
             list.sort_unstable();
             Ok(list)
         };
-        let (too_long, selected) = (ascending(too_long)?, ascending(selected)?);
-        Ok(Selection { round, criterion, search, parameters, steps, compared, products, too_long, selected })
+        let (too_long, withheld) = (ascending(too_long)?, ascending(withheld)?);
+        let selected = ascending(selected)?;
+        Ok(Selection {
+            round,
+            criterion,
+            search,
+            least,
+            parameters,
+            steps,
+            compared,
+            products,
+            too_long,
+            withheld,
+            selected,
+        })
     }
 }
 
@@ -180,12 +177,13 @@ impl Selection<SiteId> {
     /// Selects again, after the rounds in `past`.
     pub(crate) fn verdict(&self, past: &ProductHistory) -> Result<Verdict, AggregateError> {
         let detection = self.search.map(Search::detection).transpose()?;
-        let rule = SelectionRule::new(self.criterion.rule(), detection)?;
+        let rule = SelectionRule::new(self.criterion.rule(), detection, self.least.into())?;
         let expected: BTreeMap<SiteId, Expected> = (self.compared.iter())
             .filter_map(|it| it.expected.map(|norm| (it.hospital.clone(), norm)))
             .map(|(site, norm)| Ok((site, Expected::new(norm.scale, norm.least)?)))
             .collect::<Result<_, AggregateError>>()?;
-        Ok(rule.select(&self.opened()?, &expected, past, self.too_long.len()))
+        let gone = LeftOut { refused: self.too_long.len(), withheld: self.withheld.len() };
+        Ok(rule.select(&self.opened()?, &expected, past, gone))
     }
 }
 
@@ -208,6 +206,7 @@ impl Selection {
             out.byte(search.consequence as u8);
             Ok(())
         })?;
+        out.short(self.least);
         out.long(self.parameters);
         out.real(self.steps);
         out.list("the compared hospitals", &self.compared, |out, it| {
@@ -224,7 +223,7 @@ impl Selection {
         for product in &self.products {
             out.long(product.cast_unsigned());
         }
-        for list in [&self.too_long, &self.selected] {
+        for list in [&self.too_long, &self.withheld, &self.selected] {
             out.list("the hospitals", list, |out, number| {
                 out.short(number.0);
                 Ok(())
@@ -256,6 +255,7 @@ impl Selection {
                 },
             })
         })?;
+        let least = fields.short("the updates of a sum")?;
         let parameters = fields.long("the parameters")?;
         let steps = fields.real("the steps to one")?;
         let compared = fields.list("the compared hospitals", |fields| {
@@ -271,11 +271,21 @@ impl Selection {
         let products = (0..pairs)
             .map(|_| fields.long("an inner product").map(u64::cast_signed))
             .collect::<Result<_, EntryProblem>>()?;
-        let mut list =
-            || fields.list("the hospitals", |fields| fields.short("a hospital").map(RosterNumber));
-        let (too_long, selected) = (list()?, list()?);
-        let selection =
-            Self { round, criterion, search, parameters, steps, compared, products, too_long, selected };
+        let mut list = || fields.list("the hospitals", |fields| fields.short("a hospital").map(RosterNumber));
+        let (too_long, withheld, selected) = (list()?, list()?, list()?);
+        let selection = Self {
+            round,
+            criterion,
+            search,
+            least,
+            parameters,
+            steps,
+            compared,
+            products,
+            too_long,
+            withheld,
+            selected,
+        };
         selection.check()?;
         Ok(selection)
     }
@@ -297,6 +307,7 @@ impl Selection {
             return range("the inner products");
         }
         super::fields::ascending("the hospitals", &self.too_long)?;
+        super::fields::ascending("the hospitals", &self.withheld)?;
         super::fields::ascending("the hospitals", &self.selected)
     }
 }

@@ -98,7 +98,8 @@ fn selection() -> impl Strategy<Value = Entry> {
         (any::<u16>(), any::<u16>())
             .prop_map(|(byzantine, selected)| Criterion::MultiKrum { byzantine, selected }),
     ];
-    let consequence = prop_oneof![Just(Consequence::Flag), Just(Consequence::Exclude), Just(Consequence::Halt)];
+    let consequence =
+        prop_oneof![Just(Consequence::Flag), Just(Consequence::Exclude), Just(Consequence::Halt)];
     let search = (any::<bool>(), 1e-3..1e3_f64, consequence)
         .prop_map(|(zscore, threshold, consequence)| Search { zscore, threshold, consequence });
     let norm = (1e-9..1e9_f64, prop::option::of(1e-9..1e9_f64))
@@ -107,8 +108,10 @@ fn selection() -> impl Strategy<Value = Entry> {
     let numbers = || prop::collection::btree_set(any::<u16>(), 0..5);
     let products = prop::collection::vec(any::<i64>(), 21..=21);
     let some = (any::<u32>(), criterion, prop::option::of(search), any::<u64>(), 1e-3..1e12_f64);
-    (some, compared, products, numbers(), numbers()).prop_map(
-        |((round, criterion, search, parameters, steps), compared, mut products, too_long, selected)| {
+    let lists = (numbers(), numbers(), numbers(), any::<u16>());
+    (some, compared, products, lists).prop_map(
+        |((round, criterion, search, parameters, steps), compared, mut products, lists)| {
+            let (too_long, withheld, selected, least) = lists;
             products.truncate(compared.len() * (compared.len() + 1) / 2);
             let compared = compared.into_iter().map(|(number, expected)| {
                 let hospital = RosterNumber(number);
@@ -118,10 +121,12 @@ fn selection() -> impl Strategy<Value = Entry> {
                 round: RoundId(round),
                 criterion,
                 search,
+                least,
                 parameters,
                 steps,
                 compared: compared.collect(),
                 products,
+                withheld: withheld.into_iter().map(RosterNumber).collect(),
                 too_long: too_long.into_iter().map(RosterNumber).collect(),
                 selected: selected.into_iter().map(RosterNumber).collect(),
             })
@@ -234,21 +239,25 @@ fn bytes_of_the_format_stay() {
         round: RoundId(3),
         criterion: Criterion::MultiKrum { byzantine: 1, selected: 3 },
         search: Some(Search { zscore: false, threshold: 3.0, consequence: Consequence::Exclude }),
+        least: 3,
         parameters: 7,
         steps: 2.0,
         compared: vec![compared(1, None), compared(0, Some(norm))],
         products: vec![5, -1, 4],
         too_long: vec![RosterNumber(2)],
+        withheld: vec![RosterNumber(4)],
         selected: vec![],
     });
     let expected = "010903000000".to_owned() // format, kind, round
         + "0101000300" // Multi-Krum, f, m
         + "0100000000000000084001" // a search by medians, its threshold, exclusion
+        + "0300" // updates of a sum
         + "0700000000000000" // parameters
         + "0000000000000040" // steps to one
         + "0200" + "010000" + "000001000000000000f03f01000000000000e03f" // compared, with expected norms
         + "0500000000000000ffffffffffffffff0400000000000000" // inner products
         + "01000200" // too long
+        + "01000400" // withheld
         + "0000"; // selected
     assert_eq!(hex(selection.encode().unwrap()), expected);
 }

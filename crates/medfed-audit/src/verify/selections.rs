@@ -13,6 +13,8 @@ use serde_json::Value;
 pub(super) struct SelectionCheck {
     /// As configured; nothing while it is not known.
     configured: Option<(Criterion, Option<Search>)>,
+    /// Updates that a sum has at the least, as configured.
+    least: u64,
     /// Whether every round opens inner products.
     opens: bool,
     /// What was opened in the rounds that moved the model.
@@ -32,6 +34,7 @@ impl SelectionCheck {
     pub(super) fn configured(&mut self, configuration: &Configuration) {
         let Ok(json) = serde_json::from_str::<Value>(&configuration.json) else { return };
         self.configured = criterion(&json["robust_aggregation"]);
+        self.least = json["secure_aggregation"]["min_clients"].as_u64().unwrap_or(0);
     }
 
     pub(super) fn ruled(&mut self, rules: &Rules) {
@@ -45,7 +48,9 @@ impl SelectionCheck {
             problems.push(Problem::Order { what: "hospitals are selected twice in a round" });
         }
         let same = |(criterion, search): (Criterion, Option<Search>)| {
-            criterion == selection.criterion && same_search(search, selection.search)
+            criterion == selection.criterion
+                && same_search(search, selection.search)
+                && u64::from(selection.least) >= self.least
         };
         if !self.configured.is_some_and(same) {
             problems.push(Problem::OtherCriterion);
@@ -121,10 +126,9 @@ fn criterion(robust: &Value) -> Option<(Criterion, Option<Search>)> {
     let criterion = match robust["method"].as_str()? {
         "fedavg" => Criterion::Everyone,
         "foolsgold" => Criterion::FoolsGold,
-        "multi_krum" => Criterion::MultiKrum {
-            byzantine: number("num_byzantine")?,
-            selected: number("multi_krum_k")?,
-        },
+        "multi_krum" => {
+            Criterion::MultiKrum { byzantine: number("num_byzantine")?, selected: number("multi_krum_k")? }
+        }
         _ => return None,
     };
     if robust["enable_detection"] != true {
@@ -174,7 +178,12 @@ mod tests {
     }
 
     /// Five unit vectors that are pairwise at one angle, and one that points against them.
-    fn selection(round: u32, criterion: Criterion, search: Option<Search>, selected: &[&str]) -> Selection<SiteId> {
+    fn selection(
+        round: u32,
+        criterion: Criterion,
+        search: Option<Search>,
+        selected: &[&str],
+    ) -> Selection<SiteId> {
         let product = |i: usize, j: usize| match (i, j) {
             (i, j) if i == j => 1_000_000 + i as i64,
             (_, 5) => -500_000,
@@ -184,6 +193,7 @@ mod tests {
             round: RoundId(round),
             criterion,
             search,
+            least: 3,
             parameters: 100,
             steps: 1000.0,
             compared: (NAMES.iter())
@@ -194,6 +204,7 @@ mod tests {
                 .collect(),
             products: (0..6).flat_map(|i| (i..6).map(move |j| product(i, j))).collect(),
             too_long: Vec::new(),
+            withheld: Vec::new(),
             selected: selected.iter().map(|name| site(name)).collect(),
         }
     }
@@ -254,7 +265,10 @@ mod tests {
         let summed = found(KRUM, &[(Some(sound.clone()), other)]);
         assert!(summed[0].contains("round 1 sums the updates of other hospitals"), "{summed:?}");
         let absent = found(KRUM, &[(None, four)]);
-        assert!(absent[0].contains("cannot be recomputed: the inner products are not recorded"), "{absent:?}");
+        assert!(
+            absent[0].contains("cannot be recomputed: the inner products are not recorded"),
+            "{absent:?}"
+        );
         let other_rule = r#"{"method":"multi_krum","multi_krum_k":4,"num_byzantine":0}"#;
         let faults = found(other_rule, &[(Some(sound), four)]);
         assert!(faults[0].contains("in another way than the configuration says"), "{faults:?}");

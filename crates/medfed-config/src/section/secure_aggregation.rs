@@ -189,11 +189,13 @@ impl Sections {
         match robust.method {
             RobustMethod::MultiKrum if robust.enabled => {
                 let (bad, selected) = (robust.num_byzantine, robust.multi_krum_k);
-                if selected < LEAST_SELECTED {
+                let least = LEAST_SELECTED.max(self.secure_aggregation.min_clients);
+                if selected < least {
                     return Err(format!(
-                        "multi_krum would open the sum of {selected} updates, and a sum of fewer than \
-                         {LEAST_SELECTED} shows them; set `robust_aggregation.multi_krum_k` to \
-                         {LEAST_SELECTED} or more, take `mode: groups`, or `use_masking: false`"
+                        "multi_krum would open the sum of {selected} updates, and a sum of fewer than {least} \
+                         is not opened (3, and `secure_aggregation.min_clients`); set \
+                         `robust_aggregation.multi_krum_k` to {least} or more, take `mode: groups`, or \
+                         `use_masking: false`"
                     ));
                 }
                 let needed = (2 * bad + 3).max(bad + selected);

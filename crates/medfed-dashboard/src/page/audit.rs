@@ -209,6 +209,18 @@ fn in_words(entry: &Entry, sites: &[&str]) -> (&'static str, String) {
         Entry::Event(it) => {
             ("event", format!("round {}: {} {}", it.round, it.what.replace('_', " "), it.detail))
         }
+        Entry::Selection(it) => {
+            let selected: Vec<&str> = it.selected.iter().map(site).collect();
+            let selected = if selected.is_empty() { "nobody".to_owned() } else { selected.join(", ") };
+            (
+                "selection",
+                format!(
+                    "round {}: distances between {} updates opened; selected: {selected}",
+                    it.round,
+                    it.compared.len()
+                ),
+            )
+        }
         Entry::Round(it) => {
             let took: Vec<&str> = it.participants.iter().map(site).collect();
             let left: Vec<String> = it

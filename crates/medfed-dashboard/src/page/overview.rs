@@ -86,7 +86,9 @@ fn verdict(run: &RunView, state: Option<&TrainingState>) -> Markup {
                 Some(_) => p.verdict { span.mark.good aria-hidden="true" { "✓" } "Differential privacy is on." },
                 None => p.verdict { span.mark.bad aria-hidden="true" { "✗" } "No privacy: the model may give training images away." },
             }
-            @if incidents + anomalies == 0 && run.rounds.iter().any(|round| round.security.masking.is_some()) {
+            @if incidents + anomalies == 0 && run.rounds.iter().any(|round| round.security.masking.as_ref().is_some_and(|masking| masking.selection.is_some())) {
+                p.verdict { span.mark.good aria-hidden="true" { "✓" } "Updates were masked: distances between them and the sum of the selected were opened, no single update was looked at." }
+            } @else if incidents + anomalies == 0 && run.rounds.iter().any(|round| round.security.masking.is_some()) {
                 p.verdict { span.mark.good aria-hidden="true" { "✓" } "Updates were masked: sums were opened, no single update was looked at." }
             } @else if incidents + anomalies == 0 {
                 p.verdict { span.mark.good aria-hidden="true" { "✓" } "No hospital's update was out of line." }

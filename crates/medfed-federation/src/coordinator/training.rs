@@ -9,7 +9,8 @@ use crate::masking::{
     Judgement, MaskingMode, MaskingPlan, OpenedMean, Order, Prospect, Unmasked, norm_of, range_of,
 };
 use crate::report::{
-    MaskingReport, Measurement, Orchestration, PrivacySpent, RoundReport, SecurityReport, SiteDecision, SiteWeight,
+    MaskingReport, Measurement, Orchestration, PrivacySpent, RoundReport, SecurityReport, SiteDecision,
+    SiteWeight,
 };
 use crate::site::{LocalReport, SiteReply, TrainRequest};
 use medfed_aggregate::anomaly::{Detector, Expected, Finding};

@@ -1,9 +1,8 @@
 //! The coordinator's side of one session of [`medfed_secagg`], step by step.
 
-use super::selection::{Judgement, Prospect, judge, put_deliveries, put_review, read_vector};
+use super::selection::{Basis, Judgement, put_deliveries, put_review, read_vector};
 use super::wire::Step;
 use crate::report::SelectionReport;
-use medfed_aggregate::selection::SelectionRule;
 use medfed_secagg::coordinator::{
     CollectingConsents, CollectingDealings, CollectingInputs, CollectingKeys, CollectingProducts,
     CollectingUnmaskings, CollectingVectors, OpenedSum,
@@ -16,7 +15,7 @@ use medfed_types::SiteId;
 pub(super) struct Live {
     pub(super) context: SessionContext,
     /// How updates are selected; nothing where everyone's is summed.
-    selecting: Option<(SelectionRule, Prospect)>,
+    selecting: Option<Basis>,
     stage: Stage,
 }
 
@@ -40,6 +39,7 @@ pub(super) enum Asked {
 }
 
 /// What follows a step.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is taken apart at once")]
 pub(super) enum Closed {
     /// The next step, and what is asked for it.
     Next(Live, Asked),
@@ -80,7 +80,7 @@ pub(super) fn of_sender(context: &SessionContext, site: &SiteId, named: SiteInde
 
 impl Live {
     /// A session in which keys are due.
-    pub(super) fn new(context: SessionContext, selecting: Option<(SelectionRule, Prospect)>) -> Self {
+    pub(super) fn new(context: SessionContext, selecting: Option<Basis>) -> Self {
         let stage = Stage::Keys(CollectingKeys::new(context.clone()));
         Self { context, selecting, stage }
     }
@@ -169,13 +169,13 @@ impl Live {
     /// Opens the inner products and selects.
     fn select(
         context: SessionContext,
-        selecting: Option<(SelectionRule, Prospect)>,
+        selecting: Option<Basis>,
         collecting: CollectingProducts,
     ) -> Result<Closed, SecaggError> {
         let (opened, products) = collecting.close()?;
         // Products are collected in selections alone, and opened ones are finite.
         let judged =
-            selecting.as_ref().and_then(|(rule, prospect)| judge(rule, prospect, &context, &opened).ok());
+            selecting.as_ref().and_then(|basis| basis.judge(&context, &opened).ok());
         let (judgement, report, selected) = judged.ok_or(SecaggError::OtherSelection)?;
         let Some(selected) = selected else { return Ok(Closed::Judged(judgement, report, None)) };
         let (next, proposal) = opened.select(selected)?;

@@ -4,7 +4,7 @@ mod ending;
 
 use super::error::Peer;
 use super::live::{Asked, Closed, Live, Wrong, read};
-use super::selection::Judgement;
+use super::selection::{Basis, Judgement};
 use super::wire::{Invitation, Opened, Phase, Place, Step, Unfit, Verdict};
 use super::{MaskingError, MaskingMode, OpenedMean, Order, Unmasked};
 use crate::report::{Exclusion, MaskingReport};
@@ -64,6 +64,8 @@ pub struct Opening {
     report: MaskingReport,
     warnings: Vec<String>,
     judgement: Option<Judgement>,
+    /// Hospitals that said that their update does not fit.
+    withheld: Vec<SiteId>,
 }
 
 #[derive(Debug)]
@@ -102,6 +104,7 @@ impl Opening {
             failure: None,
             warnings: Vec::new(),
             judgement: None,
+            withheld: Vec::new(),
             cohort,
             order,
         };
@@ -172,7 +175,8 @@ impl Opening {
         let body = match verdict {
             Verdict::Answer(body) => body,
             Verdict::Withheld(unfit) => {
-                let reason = self.withheld(unfit);
+                let reason = self.unfit(unfit);
+                self.withheld.push(site.clone());
                 self.drop_out(site, reason, Vec::new());
                 return Ok(());
             }
@@ -202,7 +206,7 @@ impl Opening {
         }
     }
 
-    fn withheld(&self, unfit: Unfit) -> String {
+    fn unfit(&self, unfit: Unfit) -> String {
         let range = self.order.range.get();
         match unfit {
             Unfit::Length => format!("the update does not have {} values", self.order.parameters),
@@ -261,7 +265,9 @@ impl Opening {
             return self.finish(None, Some(why));
         }
         let session = if tosses { self.toss_session() } else { self.session() };
-        let opened = Opened { session, total: self.total.unwrap_or(0), cohort: self.cohort.clone() };
+        let (total, cohort) = (self.total.unwrap_or(0), self.cohort.clone());
+        // An invitation goes to at most 100 hospitals.
+        let opened = Opened { session, total, cohort, withheld: self.withheld.len() as u8 };
         let prospect = self.order.prospect.as_ref();
         let terms = self.order.expectation().terms(self.phase, self.order.range, prospect, &opened);
         let context = match SessionContext::new(terms, &self.roster) {
@@ -276,6 +282,8 @@ impl Opening {
                 self.warn(&context);
             }
             let selecting = self.order.plan.selection.zip(self.order.prospect.clone());
+            let withheld = opened.withheld;
+            let selecting = selecting.map(|(rule, prospect)| Basis { rule, prospect, withheld });
             At::Summing(vec![Live::new(context, selecting)])
         };
         let to = self.cohort.clone();
@@ -296,7 +304,9 @@ impl Opening {
             Ok(contexts) => contexts,
             Err(error) => return self.finish(Some(error), None),
         };
-        contexts.iter().for_each(|context| self.warn(context));
+        for context in &contexts {
+            self.warn(context);
+        }
         let to = self.good.iter().cloned().collect();
         self.at = At::Summing(contexts.into_iter().map(|context| Live::new(context, None)).collect());
         let messages = self.ask(Step::Draw, &[(to, coins.encode(whole))]);
@@ -322,7 +332,8 @@ impl Opening {
             };
             match live.close() {
                 Ok(Closed::Next(live, asked)) => go_on((live, asked)),
-                Ok(Closed::Judged(judgement, report, following)) => {
+                Ok(Closed::Judged(judgement, mut report, following)) => {
+                    report.withheld.clone_from(&self.withheld);
                     self.report.selection = Some(report);
                     match (&judgement.verdict.selected, following) {
                         (_, Some(following)) => go_on(following),

@@ -13,7 +13,7 @@ use super::wire::{Fault, Reader};
 use crate::report::SelectionReport;
 use medfed_aggregate::AggregateError;
 use medfed_aggregate::anomaly::Expected;
-use medfed_aggregate::selection::{OpenedProducts, ProductHistory, SelectionRule, Verdict};
+use medfed_aggregate::selection::{LeftOut, OpenedProducts, ProductHistory, SelectionRule, Verdict};
 use medfed_secagg::coordinator::Selecting;
 use medfed_secagg::message::{MaskedInput, Products, Proposal, VectorShare};
 use medfed_secagg::selection::Gram;
@@ -79,10 +79,11 @@ impl Prospect {
         Ok(Self { norm, expected, past })
     }
 
-    /// The hash of the configuration that terms carry: it covers this, too.
-    pub(super) fn bind(&self, configuration: Digest) -> Digest {
+    /// The hash of the configuration that terms carry: it covers this, too, and how many hospitals withheld
+    /// their update.
+    pub(super) fn bind(&self, configuration: Digest, withheld: u8) -> Digest {
         let hash = Sha256::new_with_prefix(b"medfed selection v1\0").chain_update(configuration.as_bytes());
-        Digest::new(hash.chain_update(self.encode()).finalize().into())
+        Digest::new(hash.chain_update([withheld]).chain_update(self.encode()).finalize().into())
     }
 }
 
@@ -95,54 +96,64 @@ pub struct Judgement {
     pub verdict: Verdict,
 }
 
-impl Judgement {
+/// All that a verdict follows from besides the opened products.
+#[derive(Debug, Clone)]
+pub(super) struct Basis {
+    pub(super) rule: SelectionRule,
+    pub(super) prospect: Prospect,
+    /// Hospitals that said that their update does not fit.
+    pub(super) withheld: u8,
+}
+
+impl Basis {
     /// The same for everyone who has the products.
-    fn of(
-        rule: &SelectionRule,
-        prospect: &Prospect,
+    fn judgement(
+        &self,
         context: &SessionContext,
         gram: &Gram,
         too_long: Members,
-    ) -> Result<Self, AggregateError> {
+    ) -> Result<Judgement, AggregateError> {
         let sites = context.names(gram.vectors());
         let products = medfed_aggregate::Gram::new(sites.len(), gram.to_matrix())?;
         let opened = OpenedProducts::new(sites, products, context.input_words())?;
-        let verdict = rule.select(&opened, &prospect.expected, &prospect.past, too_long.len());
-        Ok(Self { opened, verdict })
+        let gone = LeftOut { refused: too_long.len(), withheld: usize::from(self.withheld) };
+        let verdict = self.rule.select(&opened, &self.prospect.expected, &self.prospect.past, gone);
+        Ok(Judgement { opened, verdict })
     }
 
+    /// A site's own selection from products that it has opened; nothing where no sum may be opened.
+    pub(super) fn own_selection(
+        &self,
+        context: &SessionContext,
+        gram: &Gram,
+        too_long: Members,
+    ) -> Option<Members> {
+        self.judgement(context, gram, too_long).ok()?.selected(context)
+    }
+
+    /// The coordinator's selection, with what everyone may know of it.
+    pub(super) fn judge(
+        &self,
+        context: &SessionContext,
+        selecting: &Selecting,
+    ) -> Result<(Judgement, SelectionReport, Option<Members>), AggregateError> {
+        let (gram, too_long) = (selecting.gram(), selecting.too_long());
+        let judgement = self.judgement(context, gram, too_long)?;
+        let mut report =
+            SelectionReport::new(&self.rule, &self.prospect, context, gram, &judgement.verdict);
+        report.too_long = context.names(too_long);
+        report.suspects = context.names(selecting.suspects());
+        let selected = judgement.selected(context);
+        Ok((judgement, report, selected))
+    }
+}
+
+impl Judgement {
     /// Whose updates are to be summed; nothing where no sum may be opened.
     fn selected(&self, context: &SessionContext) -> Option<Members> {
         let sites = self.verdict.selected.as_ref().ok()?;
         context.members(sites).ok()
     }
-}
-
-/// A site's own selection from products that it has opened; `None` where nothing may be summed.
-pub(super) fn own_selection(
-    rule: &SelectionRule,
-    prospect: &Prospect,
-    context: &SessionContext,
-    gram: &Gram,
-    too_long: Members,
-) -> Option<Members> {
-    Judgement::of(rule, prospect, context, gram, too_long).ok()?.selected(context)
-}
-
-/// The coordinator's selection, with what everyone may know of it.
-pub(super) fn judge(
-    rule: &SelectionRule,
-    prospect: &Prospect,
-    context: &SessionContext,
-    selecting: &Selecting,
-) -> Result<(Judgement, SelectionReport, Option<Members>), AggregateError> {
-    let (gram, too_long) = (selecting.gram(), selecting.too_long());
-    let judgement = Judgement::of(rule, prospect, context, gram, too_long)?;
-    let mut report = SelectionReport::new(rule, prospect, context, gram, &judgement.verdict);
-    report.too_long = context.names(too_long);
-    report.suspects = context.names(selecting.suspects());
-    let selected = judgement.selected(context);
-    Ok((judgement, report, selected))
 }
 
 /// A masked input and the shares of the same vector for all others, each behind its length.

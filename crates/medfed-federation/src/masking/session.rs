@@ -2,7 +2,7 @@
 
 use super::error::Peer;
 use super::party::Party;
-use super::selection::{Prospect, own_selection, put_vector, read_delivery, read_review};
+use super::selection::{Basis, Prospect, put_vector, read_delivery, read_review};
 use super::wire::{Invitation, Opened, Phase, Place, Step, Unfit, Verdict};
 use super::{Expectation, MaskingError, MaskingMode};
 use crate::site::RawUpdate;
@@ -28,6 +28,8 @@ pub struct Session {
     range: Option<ClipRange>,
     /// What a selection goes by, from the invitation.
     prospect: Option<Prospect>,
+    /// Hospitals that withhold their update, as the session's terms say.
+    withheld: u8,
     at: Option<Place>,
     state: State,
     last: Option<Last>,
@@ -85,7 +87,7 @@ impl Session {
     /// hospitals, from a source that the hospital trusts.
     pub fn new(expected: Expectation, roster: Roster, update: RawUpdate) -> Self {
         let (range, prospect, at, state) = (None, None, None, State::Idle);
-        Self { expected, roster, update, range, prospect, at, state, last: None, refused: None }
+        Self { expected, roster, update, range, prospect, withheld: 0, at, state, last: None, refused: None }
     }
 
     /// Answers a call. `party` must be durable before the answer leaves.
@@ -212,6 +214,7 @@ impl Session {
         opened: &Opened,
     ) -> Result<Said, SecaggError> {
         self.state = State::Idle;
+        self.withheld = opened.withheld;
         let range = self.range.expect("sessions are due after the invitation only");
         let context = SessionContext::new(
             self.expected.terms(place.phase, range, self.prospect.as_ref(), opened),
@@ -283,9 +286,10 @@ impl Session {
             State::Products(context, state) => {
                 let (products, proposal) = read_review(&context, body)?;
                 let (state, gram) = state.review(&products)?;
-                let selecting = self.expected.plan.selection.as_ref().zip(self.prospect.as_ref());
-                let own = selecting.and_then(|(rule, prospect)| {
-                    own_selection(rule, prospect, &context, &gram, state.too_long())
+                let (rule, withheld) = (self.expected.plan.selection, self.withheld);
+                let own = rule.zip(self.prospect.clone()).and_then(|(rule, prospect)| {
+                    let basis = Basis { rule, prospect, withheld };
+                    basis.own_selection(&context, &gram, state.too_long())
                 });
                 let (state, message) = state.consent(proposal, own.ok_or(SecaggError::OtherSelection)?)?;
                 self.state = State::Agreement(context, state);

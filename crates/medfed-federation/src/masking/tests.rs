@@ -3,6 +3,7 @@
 mod attacks;
 mod dropouts;
 mod mutations;
+mod selection;
 
 use super::*;
 use crate::site::RawUpdate;

@@ -50,8 +50,19 @@ pub enum Step {
 
 impl Step {
     fn of(byte: u8) -> Option<Self> {
-        use Step::*;
-        let all = [Invite, Toss, Reveal, Draw, Join, Deal, Mask, Multiply, Review, Consent, Unmask];
+        let all = [
+            Self::Invite,
+            Self::Toss,
+            Self::Reveal,
+            Self::Draw,
+            Self::Join,
+            Self::Deal,
+            Self::Mask,
+            Self::Multiply,
+            Self::Review,
+            Self::Consent,
+            Self::Unmask,
+        ];
         all.into_iter().find(|step| *step as u8 == byte)
     }
 }
@@ -159,6 +170,8 @@ pub(super) struct Opened {
     /// The total of samples by which updates are scaled; 0 where there is none.
     pub(super) total: u32,
     pub(super) cohort: Vec<SiteId>,
+    /// Hospitals that were invited and said that their update does not fit; a selection goes by their number.
+    pub(super) withheld: u8,
 }
 
 impl Place {
@@ -280,6 +293,7 @@ impl Opened {
         out.extend(self.session.0);
         out.extend(self.total.to_le_bytes());
         put_names(&mut out, &self.cohort);
+        out.push(self.withheld);
         out
     }
 
@@ -288,8 +302,9 @@ impl Opened {
         let session = SessionId(reader.array()?);
         let total = u32::from_le_bytes(reader.array()?);
         let cohort = reader.names()?;
+        let [withheld] = reader.array()?;
         reader.finish()?;
-        Ok(Self { session, total, cohort })
+        Ok(Self { session, total, cohort, withheld })
     }
 }
 

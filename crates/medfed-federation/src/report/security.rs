@@ -53,6 +53,9 @@ pub struct SecuritySummary {
     pub byzantine_detected: bool,
     /// Rounds in which a hospital's update was left out, by hospital.
     pub excluded_clients: BTreeMap<SiteId, u32>,
+    /// Rounds in which the rule gave a hospital's update no weight, by hospital.
+    #[serde(default)]
+    pub without_weight: BTreeMap<SiteId, u32>,
     /// Rounds in which something about a hospital's update was out of line, by hospital.
     pub anomalies: BTreeMap<SiteId, u32>,
     /// The rule that made the steps.
@@ -74,6 +77,9 @@ impl SecuritySummary {
             summary.byzantine_detected |= round.byzantine_detected;
             for site in &round.excluded_clients {
                 *summary.excluded_clients.entry(site.clone()).or_default() += 1;
+            }
+            for weight in round.weights.iter().filter(|it| it.weight == Some(0.0)) {
+                *summary.without_weight.entry(weight.hospital.clone()).or_default() += 1;
             }
             for site in round.anomalies.iter().map(|finding| &finding.site).collect::<BTreeSet<_>>() {
                 *summary.anomalies.entry(site.clone()).or_default() += 1;

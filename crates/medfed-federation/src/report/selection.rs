@@ -20,6 +20,8 @@ pub struct SelectionReport {
     pub compared: Vec<SiteId>,
     /// Hospitals whose updates were longer than agreed.
     pub too_long: Vec<SiteId>,
+    /// Hospitals that said that their own update does not fit.
+    pub withheld: Vec<SiteId>,
     /// Hospitals whose shares of inner products did not fit the others'.
     pub suspects: Vec<SiteId>,
     /// Hospitals whose updates were to be summed, in the order of their names.
@@ -81,6 +83,7 @@ impl SelectionReport {
                 .collect(),
             compared,
             too_long: Vec::new(),
+            withheld: Vec::new(),
             suspects: Vec::new(),
             selected: verdict.selected.clone().unwrap_or_default(),
             passed_over: (verdict.passed_over.iter())

@@ -103,7 +103,7 @@ pub(super) fn masking(
     let averages = !robust.enabled || robust.method == section::RobustMethod::Fedavg;
     Ok(Some(MaskingPlan {
         mode,
-        selection: if selects { Some(selection(robust)?) } else { None },
+        selection: if selects { Some(selection(config)?) } else { None },
         by_samples: averages && mode == MaskingMode::Sum,
         threshold: secure.threshold.map(|threshold| threshold as usize),
         // The sum of two selected would show them, whatever noise they carry.
@@ -117,10 +117,12 @@ pub(super) fn masking(
 }
 
 /// How updates are selected under masks.
-fn selection(robust: &section::RobustAggregation) -> Result<SelectionRule, FederationError> {
-    let detection = detector_settings(robust)?
-        .map(|settings| Detection { settings, on_detection: on_detection(robust) });
-    Ok(SelectionRule::new(aggregator(robust)?.rule(), detection)?)
+fn selection(config: &Config) -> Result<SelectionRule, FederationError> {
+    let robust = &config.robust_aggregation;
+    let least = config.secure_aggregation.min_clients as usize;
+    let detection =
+        detector_settings(robust)?.map(|settings| Detection { settings, on_detection: on_detection(robust) });
+    Ok(SelectionRule::new(aggregator(robust)?.rule(), detection, least)?)
 }
 
 /// Standard deviations from which a reported measurement is out of line.

@@ -6,6 +6,7 @@ use crate::number::counted;
 use crate::record::RunRecord;
 use medfed_store::Event;
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// The attack that was simulated.
 pub(super) fn simulated_attack(record: &RunRecord) -> Option<(String, Vec<String>)> {
@@ -42,13 +43,12 @@ pub(super) fn section(record: &RunRecord) -> Section {
     } else {
         "Updates out of line were not looked for; those that are not finite, too long or too short are always refused."
     });
-    let masked = config.flag("secure_aggregation.enabled") == Some(true)
-        && config.flag("secure_aggregation.use_masking") != Some(false);
-    section.say(if masked {
-        "Secure aggregation was on: the coordinator saw sums of several hospitals' updates and no single one."
-    } else {
-        "Secure aggregation was off: the coordinator saw each hospital's update, with its noise."
-    });
+    for sentence in revealed(record) {
+        section.say(sentence);
+    }
+    if let Some(selected) = not_selected(record) {
+        section.say(selected);
+    }
     let mut warnings: Vec<String> = Vec::new();
     for round in &record.rounds {
         for warning in
@@ -77,6 +77,60 @@ pub(super) fn section(record: &RunRecord) -> Section {
     }
     events(record, &mut section);
     section
+}
+
+/// What was revealed of updates, as the rounds tell it.
+fn revealed(record: &RunRecord) -> Vec<String> {
+    let mut found: Vec<(&str, usize)> = Vec::new();
+    for round in &record.rounds {
+        let mode = Fields(&round.report).text("security.masking.mode").unwrap_or("open");
+        match found.iter_mut().find(|(known, _)| *known == mode) {
+            Some((_, rounds)) => *rounds += 1,
+            None => found.push((mode, 1)),
+        }
+    }
+    let sentence = |(mode, rounds): (&str, usize)| {
+        let says = match mode {
+            "open" => "Updates were not masked: the coordinator saw each hospital's update, with its noise",
+            "sum" => "Updates were masked: the coordinator saw the sum of all and no single one",
+            "selection" => {
+                "Updates were masked: the coordinator and every hospital saw the inner products between them, so their norms, distances and directions; the coordinator saw the sum of the selected and no single update"
+            }
+            "groups" => {
+                "Updates were masked: the coordinator saw the sums of random groups of hospitals and no single update"
+            }
+            other => return format!("Updates were masked ({other})."),
+        };
+        if rounds == record.rounds.len() {
+            format!("{says}.")
+        } else {
+            format!("{says} (in {} of {}).", rounds, counted(record.rounds.len() as u64, "round", "rounds"))
+        }
+    };
+    found.into_iter().map(sentence).collect()
+}
+
+/// Who was not selected among masked updates, and how often.
+fn not_selected(record: &RunRecord) -> Option<String> {
+    let mut times: BTreeMap<String, u64> = BTreeMap::new();
+    let mut selections = 0;
+    for round in &record.rounds {
+        let report = Fields(&round.report);
+        selections += usize::from(!report.at("security.masking.selection").is_null());
+        for passed in report.items("security.masking.selection.passed_over") {
+            *times.entry(passed.text("hospital").unwrap_or("–").to_owned()).or_default() += 1;
+        }
+    }
+    if selections == 0 {
+        return None;
+    }
+    let each = times.iter().map(|(site, times)| format!("{site} in {}", counted(*times, "round", "rounds")));
+    let each: Vec<String> = each.collect();
+    Some(if each.is_empty() {
+        "Everyone's update was selected in every round.".to_owned()
+    } else {
+        format!("Not selected: {}.", each.join(", "))
+    })
 }
 
 fn findings(record: &RunRecord, section: &mut Section) {

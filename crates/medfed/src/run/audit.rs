@@ -8,15 +8,20 @@ use super::prepare::Prepared;
 use super::store_failure;
 use crate::failure::Failure;
 use medfed_audit::entry::{
-    Action, Audience, Disclosure, Escape, Finished, Matter, Promise, Rules, Status, canonical_json,
-    commitment,
+    Action, Audience, Compared, Consequence, Criterion, Disclosure, Escape, ExpectedNorm, Finished, Matter,
+    Promise, Rules, Search, Selection, Status, canonical_json, commitment,
 };
 use medfed_audit::trail::{Course, Opening, PaidSteps, Trail, log_signer, site_signer};
 use medfed_audit::{AuditError, Checkpoint, Digest, Offer, Refusal, Signature, Witness};
 use medfed_config::Config;
-use medfed_config::section::{AccountantName, PreAggregation, PrivacyUnit};
+use medfed_config::section::{
+    AccountantName, AnomalyDetector, OnDetection, PreAggregation, PrivacyUnit, RobustAggregation, RobustMethod,
+    SecureMode,
+};
 use medfed_dp::{Accountant, History, Phase, Spent};
-use medfed_federation::report::{RoundReport, RunStatus, SecurityReport, SiteRound, SiteStatus};
+use medfed_federation::report::{
+    RoundReport, RunStatus, SecurityReport, SelectionReport, SiteRound, SiteStatus,
+};
 use medfed_federation::{Outcome, Setup};
 use medfed_store::{AuditFolder, Store, StoreError, Timestamp};
 use medfed_types::{Delta, Epsilon, RoundId, RunId, SiteId};
@@ -47,6 +52,10 @@ pub(super) struct Audit {
     witnesses: Vec<(SiteId, Witness)>,
     /// The δ of the guarantee; nothing without privacy.
     delta: Option<Delta>,
+    /// How hospitals are selected where updates are masked.
+    criterion: Criterion,
+    /// How updates are searched before that.
+    search: Option<Search>,
 }
 
 impl Audit {
@@ -97,7 +106,9 @@ impl Audit {
         };
         let delta = config.privacy.enabled.then_some(config.privacy.delta);
         let trail = trail.map_err(audit_failure)?;
-        let mut audit = Self { trail, store: store.clone(), run: run.clone(), witnesses, delta };
+        let (criterion, search) = (criterion(&config.robust_aggregation), search(&config.robust_aggregation));
+        let (store, run) = (store.clone(), run.clone());
+        let mut audit = Self { trail, store, run, witnesses, delta, criterion, search };
         if prepared.resumed.is_some() && !audit.trail.is_finished() {
             audit.trail.operator(Action::Resumed, now()).map_err(audit_failure)?;
         }
@@ -133,8 +144,35 @@ impl Audit {
         }
         // A warning is of the whole run as a rule: once is enough.
         events.retain(|(what, detail)| what != "warning" || !self.trail.has_event(what, detail));
-        self.trail.round(Course { round, payments, events, selection: None, participants, excluded, after })?;
+        let selection = self.selection(round, &report.security);
+        self.trail.round(Course { round, payments, events, selection, participants, excluded, after })?;
         self.publish()
+    }
+
+    /// What was opened to select among a round's updates; nothing where that is not done.
+    fn selection(&self, round: RoundId, security: &SecurityReport) -> Option<Selection<SiteId>> {
+        let masking = security.masking.as_ref()?;
+        let SelectionReport { compared, too_long, withheld, selected, .. } = masking.selection.as_ref()?;
+        let SelectionReport { parameters, steps, products, expected, .. } = masking.selection.as_ref()?;
+        let norm = |site: &SiteId| {
+            expected.get(site).map(|norm| ExpectedNorm { scale: norm.scale, least: norm.least })
+        };
+        Some(Selection {
+            round,
+            criterion: self.criterion,
+            search: self.search,
+            // A cohort has at most 100 hospitals.
+            least: masking.min_clients as u16,
+            parameters: *parameters,
+            steps: *steps,
+            compared: (compared.iter())
+                .map(|site| Compared { hospital: site.clone(), expected: norm(site) })
+                .collect(),
+            products: products.clone(),
+            too_long: too_long.clone(),
+            withheld: withheld.clone(),
+            selected: selected.clone(),
+        })
     }
 
     /// Records how the run ended, or that it was stopped.
@@ -168,6 +206,9 @@ impl Audit {
             }
         }
         if let Some(security) = &outcome.aborted {
+            if let Some(selection) = self.selection(round, security) {
+                self.trail.selection(selection)?;
+            }
             let excluded = json!({ "excluded": security.excluded_clients });
             for (what, detail) in events(security).into_iter().chain([event("round_aborted", excluded)]) {
                 self.trail.event(what, detail)?;
@@ -236,7 +277,10 @@ fn cosign(
 
 /// Why a hospital's update did not enter the step; nothing where it did.
 fn reason(hospital: &SiteRound, security: &SecurityReport) -> Option<String> {
+    let masking = security.masking.as_ref().filter(|masking| masking.selection.is_some());
+    let passed_over = masking.is_some_and(|masking| !masking.survivors.contains(&hospital.hospital));
     let reason = match hospital.status {
+        SiteStatus::Trained if passed_over => "not selected".to_owned(),
         SiteStatus::Trained => return None,
         SiteStatus::NotSelected => "not drawn for the round".to_owned(),
         SiteStatus::BudgetExhausted => "its privacy budget is spent".to_owned(),
@@ -276,7 +320,9 @@ fn events(security: &SecurityReport) -> Vec<(String, String)> {
     }
     let unused: Vec<&SiteId> =
         security.weights.iter().filter(|it| it.weight == Some(0.0)).map(|it| &it.hospital).collect();
-    if !unused.is_empty() {
+    // A selection among masked updates has an entry of its own.
+    let selects = security.masking.as_ref().is_some_and(|masking| masking.selection.is_some());
+    if !unused.is_empty() && !selects {
         let detail = json!({ "rule": security.aggregation_method, "hospitals": unused });
         events.push(event("update_without_weight", detail));
     }
@@ -361,6 +407,11 @@ fn rules(prepared: &Prepared, attacked: bool) -> Rules {
         Disclosure { what: Matter::Model, to: Audience::Hospitals },
         Disclosure { what: Matter::Measurements, to: Audience::Coordinator },
     ];
+    if config.secure_aggregation.masks() && config.secure_mode() == Ok(SecureMode::Selection) {
+        for to in [Audience::Coordinator, Audience::Hospitals] {
+            disclosures.push(Disclosure { what: Matter::Products, to });
+        }
+    }
     disclosures.sort_unstable();
     let mut escapes = vec![Escape::Simulation];
     if !privacy.enabled {
@@ -375,6 +426,32 @@ fn rules(prepared: &Prepared, attacked: bool) -> Rules {
     let warnings = config.notes().into_iter().map(|note| format!("{}: {}", note.key, note.text)).collect();
     let min_updates = config.federated.min_fit_clients;
     Rules { aggregation, min_updates, privacy: promise, disclosures, escapes, warnings }
+}
+
+/// How the configured rule selects under masks; other rules select nobody out.
+fn criterion(robust: &RobustAggregation) -> Criterion {
+    // The ranges of the configuration are far below the limit.
+    let number = |value: u32| u16::try_from(value).unwrap_or(u16::MAX);
+    match robust.method {
+        RobustMethod::Foolsgold => Criterion::FoolsGold,
+        RobustMethod::MultiKrum => Criterion::MultiKrum {
+            byzantine: number(robust.num_byzantine),
+            selected: number(robust.multi_krum_k),
+        },
+        _ => Criterion::Everyone,
+    }
+}
+
+fn search(robust: &RobustAggregation) -> Option<Search> {
+    robust.enable_detection.then_some(Search {
+        zscore: robust.detector == AnomalyDetector::Zscore,
+        threshold: robust.detection_threshold,
+        consequence: match robust.on_detection {
+            OnDetection::Flag => Consequence::Flag,
+            OnDetection::Exclude => Consequence::Exclude,
+            OnDetection::Halt => Consequence::Halt,
+        },
+    })
 }
 
 /// SHA-256 of parameters, as reports state it: of their little-endian bytes.

@@ -162,6 +162,9 @@ fn security(found: &SecuritySummary) -> Vec<String> {
     if !found.excluded_clients.is_empty() {
         lines.push(row("left out", &times(&found.excluded_clients)));
     }
+    if !found.without_weight.is_empty() {
+        lines.push(row("not selected", &times(&found.without_weight)));
+    }
     if !found.anomalies.is_empty() {
         lines.push(row("out of line", &times(&found.anomalies)));
     }

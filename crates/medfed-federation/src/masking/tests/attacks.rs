@@ -45,7 +45,9 @@ fn the_same_calls_get_the_same_answers_before_and_after_a_restart() {
         assert_eq!(again.opened.unwrap(), first);
         // Another update never leaves under the masks of the first.
         let mut others = updates(5);
-        others.values_mut().for_each(|update| update.delta[0] += 0.25);
+        for update in others.values_mut() {
+            update.delta[0] += 0.25;
+        }
         hospitals.train(others);
         let again = hospitals.play(|_, _, answered| answered.ok());
         let reason = again.opened.unwrap_err();
@@ -128,7 +130,7 @@ fn a_second_set_of_survivors_or_coins_is_refused_also_after_a_restart() {
 fn an_attempt_leaves_somebody_out_and_comes_after_the_one_before() {
     let opened = |hospitals: &[usize]| {
         let cohort = hospitals.iter().map(|index| site(*index)).collect();
-        Opened { session: SessionId([7; 16]), total: 0, cohort }.encode()
+        Opened { session: SessionId([7; 16]), total: 0, cohort, withheld: 0 }.encode()
     };
     let mut hospitals = Hospitals::new(&order(plan(MaskingMode::Groups, false)), updates(6));
     let (_, calls) = hospitals.play_to(Step::Toss);
@@ -234,8 +236,8 @@ fn who_sends_something_else_is_named_and_the_others_go_on() {
     assert_eq!(refused, MaskingError::Sender { site: site(1), step: Step::Deal });
     let second = opening.receive(&site(0), &answers[2]).unwrap_err();
     assert_eq!(second, MaskingError::Second { from: Peer::Site(site(0)), step: Step::Deal });
-    for index in 2..5 {
-        opening.receive(&site(index), &answers[index]).unwrap();
+    for (call, answer) in calls.iter().zip(&answers).skip(2) {
+        opening.receive(&call.to, answer).unwrap();
     }
     assert_eq!(opening.waiting_for().count(), 0);
     let Turn::Ask(mut opening, mut calls) = opening.close() else { panic!("four of five are enough") };

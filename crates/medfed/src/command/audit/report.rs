@@ -169,6 +169,22 @@ fn line(entry: &Entry, sites: &[&str]) -> String {
             rounded(it.spent.rdp)
         ),
         Entry::Event(it) => format!("round {}: {} {}", it.round, it.what.replace('_', " "), it.detail),
+        Entry::Selection(it) => {
+            let names = |numbers: &mut dyn Iterator<Item = RosterNumber>| match numbers
+                .map(|number| site(&number))
+                .collect::<Vec<_>>()
+            {
+                names if names.is_empty() => "nobody".to_owned(),
+                names => names.join(", "),
+            };
+            format!(
+                "round {}: inner products of {} opened; selected: {}; longer than agreed: {}",
+                it.round,
+                names(&mut it.compared.iter().map(|compared| compared.hospital)),
+                names(&mut it.selected.iter().copied()),
+                names(&mut it.too_long.iter().copied())
+            )
+        }
         Entry::Round(it) => {
             let took: Vec<&str> = it.participants.iter().map(site).collect();
             let not: Vec<String> = it
