@@ -15,7 +15,7 @@ use crate::view::View;
 use medfed_store::{RunStatus, Timestamp};
 use process::{End, aside, interrupt, output_path};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
@@ -48,7 +48,10 @@ pub(crate) struct Control {
 #[derive(Debug, Default)]
 struct Asked {
     child: Option<Child>,
+    /// What is asked for.
     wish: Wish,
+    /// The process that it is asked of, and that `error` is about.
+    of: Option<u32>,
     /// When training was started here.
     started: Option<Timestamp>,
     /// What a process that ended without a run in the store had to say.
@@ -275,8 +278,8 @@ impl Control {
     /// Where training stands, from what the store and the lock say.
     pub(crate) fn state(&self, view: &View, live: Option<&Live>) -> TrainingState {
         let mut asked = self.asked();
-        let child = self.is_child_alive(&mut asked);
-        let writing = medfed_store::writer(&self.trainer.results).is_some();
+        let (child, writer) = self.look(&mut asked);
+        let (child, writing) = (child.is_some(), writer.is_some());
         let latest = view
             .latest()
             .filter(|run| writing || asked.cleared.is_none_or(|cleared| run.run.created > cleared));
@@ -359,7 +362,8 @@ impl Control {
                 return Err(Refusal::Running);
             }
             let child = self.spawn(arguments)?;
-            *asked = Asked { child: Some(child), started: Some(Timestamp::now()), ..Asked::default() };
+            let (of, started) = (Some(child.id()), Some(Timestamp::now()));
+            *asked = Asked { child: Some(child), of, started, ..Asked::default() };
         }
         // Most mistakes show at once; then the answer can say so.
         let deadline = Instant::now() + PATIENCE;
@@ -385,7 +389,10 @@ impl Control {
         let failed = |what: String| move |source| Refusal::System { what, source };
         fs::create_dir_all(results).map_err(failed(format!("{} cannot be made", results.display())))?;
         let path = output_path(results);
-        let output = File::create(&path).map_err(failed(format!("{} cannot be written", path.display())))?;
+        // Emptied and appended to: what another process may still write into it stays in one piece.
+        let output = OpenOptions::new().create(true).append(true).open(&path);
+        let output = output.and_then(|output| output.set_len(0).map(|()| output));
+        let output = output.map_err(failed(format!("{} cannot be written", path.display())))?;
         let copy = output.try_clone().map_err(failed(format!("{} cannot be written", path.display())))?;
         let mut command = Command::new(&self.trainer.program);
         command.arg("simulate").args(arguments).arg("--out").arg(results);
@@ -399,8 +406,7 @@ impl Control {
 
     fn ask(&self, wish: Wish) -> Result<(), Refusal> {
         let mut asked = self.asked();
-        let child = self.is_child_alive(&mut asked).then(|| asked.child.as_ref().map(Child::id)).flatten();
-        let process = match (child, medfed_store::writer(&self.trainer.results)) {
+        let process = match self.look(&mut asked) {
             (Some(child), _) => child,
             (None, Some(Some(process))) => process,
             (None, Some(None)) => return Err(Refusal::Unreachable),
@@ -410,12 +416,28 @@ impl Control {
         if asked.wish == Wish::Run {
             interrupt(process)?;
         }
-        asked.wish = wish;
+        (asked.wish, asked.of) = (wish, Some(process));
         Ok(())
     }
 
     fn is_busy(&self, asked: &mut Asked) -> bool {
-        self.is_child_alive(asked) || medfed_store::writer(&self.trainer.results).is_some()
+        let (child, writer) = self.look(asked);
+        child.is_some() || writer.is_some()
+    }
+
+    /// The process that was started here, while it lives, and the one that writes to the results folder.
+    fn look(&self, asked: &mut Asked) -> (Option<u32>, Option<Option<u32>>) {
+        let alive = self.is_child_alive(asked);
+        let child = asked.child.as_ref().map(Child::id).filter(|_| alive);
+        let writer = medfed_store::writer(&self.trainer.results);
+        if child.is_none()
+            && let Some(Some(process)) = writer
+            && asked.of.is_some_and(|of| of != process)
+        {
+            // Somebody else's: what was asked of an earlier process says nothing about it.
+            *asked = Asked { cleared: asked.cleared, ..Asked::default() };
+        }
+        (child, writer)
     }
 
     /// Looks after the process that was started here; keeps what it said when it failed.
@@ -441,7 +463,7 @@ fn message(status: Status, round: u32, total: u32, resumable: bool, vanished: bo
     match status {
         Status::Idle => "Ready to train".to_owned(),
         Status::Starting => "Training is starting: data and plans are being prepared".to_owned(),
-        Status::Running => format!("Round {round} of {total}"),
+        Status::Running => format!("Round {} of {total}", round.max(1)),
         Status::Pausing => "Finishing the step, then pausing".to_owned(),
         Status::Paused => format!("Paused in round {} of {total}; nothing is lost", (round + 1).min(total)),
         Status::Stopping => "Finishing the step, then stopping".to_owned(),

@@ -4,7 +4,7 @@
 use crate::server::{Dashboard, configure, medfed, small};
 use serde_json::{Value, json};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Barrier;
 
 fn kill(process: &str) {
@@ -210,6 +210,42 @@ fn training_that_is_killed_has_failed_for_a_reason_and_can_be_resumed() {
     assert_eq!((&state["status"], &state["error"]), (&json!("running"), &Value::Null));
     dashboard.order("stop", "");
     dashboard.wait_for("stopped");
+}
+
+#[test]
+fn runs_from_the_command_line_are_seen_and_controlled_and_their_end_is_theirs() {
+    let folder = tempfile::tempdir().unwrap();
+    let dashboard = small(folder.path(), 500, 10);
+    let from_command_line = |arguments: &[&str]| {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("medfed"));
+        command.arg("simulate").args(arguments).current_dir(folder.path());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    // A start that fails here says nothing about a run that comes to its end elsewhere.
+    std::fs::write(folder.path().join("config.yaml"), "data: {dataset: files, data_dir: nowhere.npz}\n")
+        .unwrap();
+    let _ = dashboard.post("/api/training/start", "");
+    dashboard.wait(|state| state["status"] == "failed");
+    configure(folder.path(), 500, 10);
+    let mut first = from_command_line(&["--config", "config.yaml", "--rounds", "2"]);
+    let ended = dashboard.wait(|state| state["status"] == "completed");
+    assert_eq!((&ended["error"], &ended["current_round"]), (&Value::Null, &json!(2)));
+    assert!(first.wait().unwrap().success());
+
+    // One that is paused here and taken up again there runs, and can be paused again.
+    let mut second = from_command_line(&["--config", "config.yaml"]);
+    for _ in 0..2 {
+        let running = dashboard.wait(|state| state["status"] == "running");
+        assert_eq!(running["is_running"], json!(true));
+        dashboard.order("pause", "");
+        dashboard.wait_for("paused");
+        assert_eq!(second.wait().unwrap().code(), Some(130));
+        second = from_command_line(&["--resume"]);
+    }
+    dashboard.wait(|state| state["status"] == "running");
+    dashboard.order("stop", "");
+    dashboard.wait_for("stopped");
+    assert_eq!(second.wait().unwrap().code(), Some(130));
 }
 
 #[test]
