@@ -60,6 +60,17 @@ struct Asked {
     cleared: Option<Timestamp>,
 }
 
+/// Who trains, as of one look.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    /// The process that was started here, while it lives.
+    child: Option<u32>,
+    /// Whether a process writes to the results folder, whoever started it.
+    writing: bool,
+    /// Its number, where it can be read.
+    writer: Option<u32>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Wish {
     #[default]
@@ -278,8 +289,8 @@ impl Control {
     /// Where training stands, from what the store and the lock say.
     pub(crate) fn state(&self, view: &View, live: Option<&Live>) -> TrainingState {
         let mut asked = self.asked();
-        let (child, writer) = self.look(&mut asked);
-        let (child, writing) = (child.is_some(), writer.is_some());
+        let Seen { child, writing, .. } = self.look(&mut asked);
+        let child = child.is_some();
         let latest = view
             .latest()
             .filter(|run| writing || asked.cleared.is_none_or(|cleared| run.run.created > cleared));
@@ -406,12 +417,11 @@ impl Control {
 
     fn ask(&self, wish: Wish) -> Result<(), Refusal> {
         let mut asked = self.asked();
-        let process = match self.look(&mut asked) {
-            (Some(child), _) => child,
-            (None, Some(Some(process))) => process,
-            (None, Some(None)) => return Err(Refusal::Unreachable),
-            (None, None) => return Err(Refusal::NotRunning),
-        };
+        let seen = self.look(&mut asked);
+        if seen.child.is_none() && !seen.writing {
+            return Err(Refusal::NotRunning);
+        }
+        let process = seen.child.or(seen.writer).ok_or(Refusal::Unreachable)?;
         // A second signal would end the process at once: a second request changes the word only.
         if asked.wish == Wish::Run {
             interrupt(process)?;
@@ -421,23 +431,21 @@ impl Control {
     }
 
     fn is_busy(&self, asked: &mut Asked) -> bool {
-        let (child, writer) = self.look(asked);
-        child.is_some() || writer.is_some()
+        let seen = self.look(asked);
+        seen.child.is_some() || seen.writing
     }
 
-    /// The process that was started here, while it lives, and the one that writes to the results folder.
-    fn look(&self, asked: &mut Asked) -> (Option<u32>, Option<Option<u32>>) {
+    /// Looks who trains.
+    fn look(&self, asked: &mut Asked) -> Seen {
         let alive = self.is_child_alive(asked);
         let child = asked.child.as_ref().map(Child::id).filter(|_| alive);
         let writer = medfed_store::writer(&self.trainer.results);
-        if child.is_none()
-            && let Some(Some(process)) = writer
-            && asked.of.is_some_and(|of| of != process)
-        {
+        let seen = Seen { child, writing: writer.is_some(), writer: writer.flatten() };
+        if child.is_none() && seen.writer.zip(asked.of).is_some_and(|(writer, of)| writer != of) {
             // Somebody else's: what was asked of an earlier process says nothing about it.
             *asked = Asked { cleared: asked.cleared, ..Asked::default() };
         }
-        (child, writer)
+        seen
     }
 
     /// Looks after the process that was started here; keeps what it said when it failed.

@@ -77,7 +77,7 @@ pub(crate) struct Log {
 
 /// Entries of the log.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Entries {
+pub(crate) struct EntryPage {
     /// Always true.
     success: bool,
     /// The run.
@@ -93,7 +93,7 @@ pub(crate) struct Entries {
 
 /// Checkpoints of the log.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Checkpoints {
+pub(crate) struct CheckpointPage {
     /// Always true.
     success: bool,
     /// The run.
@@ -175,17 +175,17 @@ pub(crate) async fn log(State(app): State<App>, Asked(of): Asked<OfRun>) -> Resu
 
 /// Entries of the audit log, in order.
 #[utoipa::path(get, path = "/api/audit/entries", tag = "audit", params(Part), responses(
-    (status = 200, description = "A part of the entries", body = Entries),
+    (status = 200, description = "A part of the entries", body = EntryPage),
     (status = 400, description = "`offset` or `limit` does not fit", body = Failure),
     (status = 404, description = "There is no such run, or it has no audit log", body = Failure)))]
 pub(crate) async fn entries(
     State(app): State<App>,
     Asked(part): Asked<Part>,
-) -> Result<Json<Entries>, Failure> {
+) -> Result<Json<EntryPage>, Failure> {
     let (from, to) = part.range()?;
     let (run, log) = opened(&app, part.run).await?;
     let wanted = log.verdict.entries.iter().filter(|(index, _)| (from..to).contains(index));
-    Ok(Json(Entries {
+    Ok(Json(EntryPage {
         success: true,
         run: run.run.id.to_string(),
         total: log.verdict.summary.entries,
@@ -196,19 +196,19 @@ pub(crate) async fn entries(
 
 /// Checkpoints of the audit log: one for each round, each signed by the log and by the hospitals.
 #[utoipa::path(get, path = "/api/audit/checkpoints", tag = "audit", params(Part), responses(
-    (status = 200, description = "A part of the checkpoints", body = Checkpoints),
+    (status = 200, description = "A part of the checkpoints", body = CheckpointPage),
     (status = 400, description = "`offset` or `limit` does not fit", body = Failure),
     (status = 404, description = "There is no such run, or it has no audit log", body = Failure)))]
 pub(crate) async fn checkpoints(
     State(app): State<App>,
     Asked(part): Asked<Part>,
-) -> Result<Json<Checkpoints>, Failure> {
+) -> Result<Json<CheckpointPage>, Failure> {
     let (from, to) = part.range()?;
     let run = found(&app, part.run).await?;
     let (reading, id) = (app.clone(), run.run.id.clone());
     let read = blocking(move || audit::checkpoints(reading.source.dir(), &id, from..to)).await?;
     let (total, checkpoints) = read.map_err(|error| failed(&error))?.ok_or_else(no_log)?;
-    Ok(Json(Checkpoints {
+    Ok(Json(CheckpointPage {
         success: true,
         run: run.run.id.to_string(),
         total,
