@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Differences between 1 and a cosine that histories in single precision cannot tell from 0.
-const INDISTINGUISHABLE: f64 = 1e-6;
+pub(crate) const INDISTINGUISHABLE: f64 = 1e-6;
 
 /// The sums of each hospital's updates. Cloning is cheap.
 pub(crate) type Histories = BTreeMap<SiteId, Arc<Vec<f32>>>;
@@ -25,17 +25,8 @@ pub(crate) type Histories = BTreeMap<SiteId, Arc<Vec<f32>>>;
 /// A cosine below 0 counts as 0, and a hospital whose 1 − max cosine is below 10⁻⁶ gets the weight 0. All
 /// weights are 0 where that holds for every hospital.
 pub fn foolsgold_weights(products: &Gram) -> Vec<f64> {
-    let n = products.rows();
-    let cosine = |i: usize, j: usize| products.cosine(i, j).clamp(0.0, 1.0);
-    let others = |i: usize| (0..n).filter(move |j| *j != i);
-    // v_i: the largest similarity of i with another.
-    let largest: Vec<f64> = (0..n).map(|i| others(i).map(|j| cosine(i, j)).fold(0.0, f64::max)).collect();
-    // Pardoning: who resembles a hospital that resembles others still more is not the Sybil.
-    let pardoned = |i: usize, j: usize| {
-        if largest[j] > largest[i] { cosine(i, j) * largest[i] / largest[j] } else { cosine(i, j) }
-    };
-    let weight = |i: usize| 1.0 - others(i).map(|j| pardoned(i, j)).fold(0.0, f64::max);
-    let weights: Vec<f64> = (0..n).map(weight).collect();
+    let weights = distinctness(products);
+    let n = weights.len();
     let most = weights.iter().copied().fold(0.0, f64::max);
     if most < INDISTINGUISHABLE {
         return vec![0.0; n];
@@ -49,6 +40,22 @@ pub fn foolsgold_weights(products: &Gram) -> Vec<f64> {
         ((scaled / (1.0 - scaled)).ln() + 0.5).clamp(0.0, 1.0)
     };
     weights.into_iter().map(logit).collect()
+}
+
+/// 1 less the largest similarity of every hospital with another, those that resemble it more pardoned: the
+/// weights before they are spread.
+pub(crate) fn distinctness(products: &Gram) -> Vec<f64> {
+    let n = products.rows();
+    let cosine = |i: usize, j: usize| products.cosine(i, j).clamp(0.0, 1.0);
+    let others = |i: usize| (0..n).filter(move |j| *j != i);
+    // v_i: the largest similarity of i with another.
+    let largest: Vec<f64> = (0..n).map(|i| others(i).map(|j| cosine(i, j)).fold(0.0, f64::max)).collect();
+    // Pardoning: who resembles a hospital that resembles others still more is not the Sybil.
+    let pardoned = |i: usize, j: usize| {
+        if largest[j] > largest[i] { cosine(i, j) * largest[i] / largest[j] } else { cosine(i, j) }
+    };
+    let weight = |i: usize| 1.0 - others(i).map(|j| pardoned(i, j)).fold(0.0, f64::max);
+    (0..n).map(weight).collect()
 }
 
 /// The share of each row in the step, or nothing if every weight is 0. `histories` are those before the round.

@@ -17,8 +17,8 @@
 //!    * [`Rule::FoolsGold`] selects whoever has a weight of at least ½ ([`LEAST_WEIGHT`]). On open updates the
 //!      weights scale the updates. Under masks they cannot: they follow from what is opened after the masked
 //!      inputs have left, and a masked input cannot be scaled without its masks. The weights are those of
-//!      [`foolsgold_weights`] on [`ProductHistory`]. Where fewer are selected than a sum must have, the
-//!      heaviest of the rest join them, unless their weight is 0.
+//!      [`foolsgold_weights`] on [`ProductHistory`]. Where fewer are selected than a sum must have, those
+//!      of the rest that resemble others least join them, unless they cannot be told from another.
 //!
 //! Nobody opens the sum of fewer than [`LEAST_SELECTED`] updates: two could tell each other's.
 //!
@@ -31,7 +31,7 @@
 use crate::anomaly::{Detector, DetectorSettings, Expected, Finding, InspectionWarning, OnDetection};
 use crate::distances::Gram;
 use crate::error::{AggregateError, StateFault};
-use crate::foolsgold::foolsgold_weights;
+use crate::foolsgold::{INDISTINGUISHABLE, distinctness, foolsgold_weights};
 use crate::krum::{check, krum_scores, krum_selection};
 use crate::rule::{Rule, RuleWarning};
 use medfed_types::SiteId;
@@ -331,11 +331,13 @@ impl SelectionRule {
                 chosen
             }
             Rule::FoolsGold => {
-                let weights = foolsgold_weights(&past.with_round(opened).products_of(sites)?);
+                let products = past.with_round(opened).products_of(sites)?;
+                let (weights, distinct) = (foolsgold_weights(&products), distinctness(&products));
+                // The weights are the distinctness, spread: one order serves both.
                 let mut order: Vec<usize> = (0..sites.len()).collect();
-                order.sort_by(|a, b| weights[*b].total_cmp(&weights[*a]).then(a.cmp(b)));
-                let heavy = order.iter().filter(|at| weights[**at] >= LEAST_WEIGHT).count();
-                let some = order.iter().filter(|at| weights[**at] > 0.0).count();
+                order.sort_by(|a, b| distinct[*b].total_cmp(&distinct[*a]).then(a.cmp(b)));
+                let heavy = weights.iter().filter(|weight| **weight >= LEAST_WEIGHT).count();
+                let some = distinct.iter().filter(|it| **it >= INDISTINGUISHABLE).count();
                 let others = order.split_off(heavy.max(self.least.min(some)));
                 let chosen = order;
                 passed_over.extend(others.into_iter().map(|at| PassedOver {
