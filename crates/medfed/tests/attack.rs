@@ -59,6 +59,56 @@ fn an_attack_is_announced_and_recorded() {
     assert!(logs.contains("SIMULATED ATTACK"), "{logs}");
 }
 
+/// Multi-Krum on opened inner products: the attackers are not selected and named, the log can be verified by
+/// selecting again.
+#[test]
+fn a_selection_under_masks_names_whom_it_leaves_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = [
+        "simulate",
+        "--attack",
+        "sign_flip",
+        "--attackers",
+        "2",
+        "--out",
+        "a",
+        "--seed",
+        "1",
+        "--rounds",
+        "2",
+        "--set",
+        "federated.num_clients=8",
+        "--set",
+        "model.channels=[8,8]",
+        "--set",
+        "data={image_size: 28, samples_per_client: 40}",
+        "--set",
+        "training.local_steps=2",
+        "--set",
+        "privacy.enabled=false",
+        "--set",
+        "secure_aggregation.enabled=true",
+        "--set",
+        "robust_aggregation={enabled: true, method: multi_krum, num_byzantine: 2, multi_krum_k: 5}",
+    ];
+    let (code, out, err) = medfed(dir.path(), &run);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(err.contains("selection: the distances between updates are shown to everyone"), "{err}");
+    let not = out.lines().find(|line| line.contains("not selected")).unwrap_or_else(|| panic!("{out}"));
+    assert!(not.contains("hospital_7 in 2 rounds") && not.contains("hospital_8 in 2 rounds"), "{not}");
+    let results = std::fs::read_to_string(dir.path().join("a/results.json")).unwrap();
+    let results: Value = serde_json::from_str(&results).unwrap();
+    let masking = &results["rounds"][0]["security"]["masking"];
+    assert_eq!(masking["revealed"], serde_json::json!(["inner_products", "selected_sum"]));
+    assert_eq!(masking["selection"]["selected"].as_array().unwrap().len(), 5);
+    let (code, out, err) = medfed(dir.path(), &["audit", "verify", "a"]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(out.contains("shown to every hospital: inner products of all updates"), "{out}");
+    let (code, out, err) = medfed(dir.path(), &["audit", "show", "a"]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("inner products of hospital_1, hospital_2") && out.contains("opened; selected: "), "{out}");
+}
+
 #[test]
 fn what_is_no_attack_is_refused() {
     let dir = tempfile::tempdir().unwrap();

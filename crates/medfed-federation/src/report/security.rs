@@ -56,6 +56,9 @@ pub struct SecuritySummary {
     /// Rounds in which the rule gave a hospital's update no weight, by hospital.
     #[serde(default)]
     pub without_weight: BTreeMap<SiteId, u32>,
+    /// Rounds in which a hospital withheld its update from a masked sum or dropped out of it, by hospital.
+    #[serde(default)]
+    pub lost: BTreeMap<SiteId, u32>,
     /// Rounds in which something about a hospital's update was out of line, by hospital.
     pub anomalies: BTreeMap<SiteId, u32>,
     /// The rule that made the steps.
@@ -80,6 +83,9 @@ impl SecuritySummary {
             }
             for weight in round.weights.iter().filter(|it| it.weight == Some(0.0)) {
                 *summary.without_weight.entry(weight.hospital.clone()).or_default() += 1;
+            }
+            for lost in round.masking.iter().flat_map(|masking| &masking.lost) {
+                *summary.lost.entry(lost.hospital.clone()).or_default() += 1;
             }
             for site in round.anomalies.iter().map(|finding| &finding.site).collect::<BTreeSet<_>>() {
                 *summary.anomalies.entry(site.clone()).or_default() += 1;

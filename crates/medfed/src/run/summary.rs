@@ -97,8 +97,9 @@ fn lines(results: &Results, outcome: &Outcome, folders: &Folders, metrics: &[Met
         lines.extend(crate::evaluation::fairness::lines(fairness));
         lines.push(String::new());
     }
-    if summary.security.byzantine_detected {
-        lines.extend(security(&summary.security));
+    let found = &summary.security;
+    if found.byzantine_detected || !found.without_weight.is_empty() || !found.lost.is_empty() {
+        lines.extend(security(found));
     }
     lines.push(style("Privacy").bold().to_string());
     lines.extend(wrapped(&summary.privacy_statement));
@@ -161,6 +162,9 @@ fn security(found: &SecuritySummary) -> Vec<String> {
     let mut lines = vec![style("Security").bold().to_string(), row("aggregation", &found.aggregation_method)];
     if !found.excluded_clients.is_empty() {
         lines.push(row("left out", &times(&found.excluded_clients)));
+    }
+    if !found.lost.is_empty() {
+        lines.push(row("no update", &format!("{} withheld it or dropped out", times(&found.lost))));
     }
     if !found.without_weight.is_empty() {
         lines.push(row("not selected", &times(&found.without_weight)));
