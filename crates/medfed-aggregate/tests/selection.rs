@@ -57,8 +57,8 @@ fn rule(rule: Rule, detection: Option<Detection>) -> SelectionRule {
     SelectionRule::new(rule, detection, 0).unwrap()
 }
 
-fn detection(on_detection: OnDetection) -> Option<Detection> {
-    Some(Detection { settings: DetectorSettings::new(Method::Robust, 3.0).unwrap(), on_detection })
+fn detection(on_detection: OnDetection) -> Detection {
+    Detection { settings: DetectorSettings::new(Method::Robust, 3.0).unwrap(), on_detection }
 }
 
 proptest! {
@@ -197,10 +197,12 @@ fn f_is_lowered_as_far_as_the_rest_asks_for() {
     let select = |on_detection, selected| {
         let mut vectors = vectors(8, 0, 1.0, 4);
         for vector in &mut vectors[6..] {
-            vector.iter_mut().for_each(|value| *value *= 1000.0);
+            for value in vector.iter_mut() {
+                *value *= 1000.0;
+            }
         }
         let krum = Rule::MultiKrum { byzantine: 2, selected };
-        rule(krum, detection(on_detection)).select(
+        rule(krum, Some(detection(on_detection))).select(
             &opened(&vectors),
             &BTreeMap::new(),
             &ProductHistory::default(),

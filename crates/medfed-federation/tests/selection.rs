@@ -86,7 +86,10 @@ fn attackers() -> Vec<SiteId> {
 fn used(outcome: &Outcome) -> Vec<Vec<SiteId>> {
     let of_round = |report: &RoundReport| {
         let weights = report.security.weights.iter();
-        weights.filter(|it| it.weight.is_some_and(|weight| weight > 0.0)).map(|it| it.hospital.clone()).collect()
+        weights
+            .filter(|it| it.weight.is_some_and(|weight| weight > 0.0))
+            .map(|it| it.hospital.clone())
+            .collect()
     };
     outcome.reports.iter().map(of_round).collect()
 }
@@ -207,7 +210,8 @@ fn exclusions_leave_room_for_the_rule() {
         assert_eq!(outcome.status, RunStatus::Completed, "{:?}", outcome.reason);
         for (report, used) in outcome.reports.iter().zip(used(&outcome)) {
             assert_eq!(report.security.excluded_clients, attackers());
-            let warned = report.security.warnings.iter().any(|it| it.contains("withstands 1 bad ones, not 2"));
+            let warned =
+                report.security.warnings.iter().any(|it| it.contains("withstands 1 bad ones, not 2"));
             assert!(warned && used.len() == 5, "{:?} {used:?}", report.security.warnings);
         }
     }

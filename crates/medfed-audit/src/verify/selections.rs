@@ -184,10 +184,10 @@ mod tests {
         search: Option<Search>,
         selected: &[&str],
     ) -> Selection<SiteId> {
-        let product = |i: usize, j: usize| match (i, j) {
-            (i, j) if i == j => 1_000_000 + i as i64,
+        let product = |i: i64, j: i64| match (i, j) {
+            (i, j) if i == j => 1_000_000 + i,
             (_, 5) => -500_000,
-            (i, j) => 600_000 - 10 * (i + j) as i64,
+            (i, j) => 600_000 - 10 * (i + j),
         };
         Selection {
             round: RoundId(round),

@@ -134,10 +134,12 @@ impl Sections {
                 Err(_) => {}
             },
             SecureMode::Groups if robust.enabled && robust.method == RobustMethod::Foolsgold => {
-                return Err("foolsgold compares the updates of single hospitals, which the sums of groups hide; \
+                return Err(
+                    "foolsgold compares the updates of single hospitals, which the sums of groups hide; \
                             take `mode: selection`, another `robust_aggregation.method`, or \
                             `use_masking: false`"
-                    .to_owned());
+                        .to_owned(),
+                );
             }
             SecureMode::Auto | SecureMode::Groups => {}
         }
@@ -181,10 +183,10 @@ impl Sections {
             ));
         }
         if robust.enabled && robust.pre != PreAggregation::None {
-            return Err(format!(
-                "mixing neighbours (`robust_aggregation.pre: nnm`) makes other sums of the updates than the \
-                 one that is opened; take `pre: none`, `mode: groups`, or `use_masking: false`"
-            ));
+            return Err("mixing neighbours (`robust_aggregation.pre: nnm`) makes other sums of the updates \
+                        than the one that is opened; take `pre: none`, `mode: groups`, or \
+                        `use_masking: false`"
+                .to_owned());
         }
         match robust.method {
             RobustMethod::MultiKrum if robust.enabled => {
@@ -215,13 +217,17 @@ impl Sections {
                                                          `multi_krum_k: 3` or more, `mode: groups`, or \
                                                          `use_masking: false`"
                 .to_owned()),
-            RobustMethod::Fedavg => Err("without a rule that selects or a search for updates that are out of line \
+            RobustMethod::Fedavg => {
+                Err("without a rule that selects or a search for updates that are out of line \
                                          (`robust_aggregation.enable_detection`) everyone is selected, and \
                                          distances would be shown for nothing; take `mode: sum`"
-                .to_owned()),
-            _ if !robust.enabled => Err("`robust_aggregation` is off, so everyone is selected, and distances would \
+                    .to_owned())
+            }
+            _ if !robust.enabled => {
+                Err("`robust_aggregation` is off, so everyone is selected, and distances would \
                                          be shown for nothing; take `mode: sum`"
-                .to_owned()),
+                    .to_owned())
+            }
             _ => Err(format!(
                 "{rule} needs the values of updates and not only their distances; take multi_krum, \
                  foolsgold, `mode: groups`, or `use_masking: false`"

@@ -79,7 +79,9 @@ fn history(plan: &DpPlan, steps: u64, told: &[Told]) -> Result<History, DpError>
         }
         history.push(planned(None));
     }
-    unanswered.into_iter().for_each(|phase| history.push(phase));
+    for phase in unanswered {
+        history.push(phase);
+    }
     Ok(history)
 }
 

@@ -429,11 +429,10 @@ impl Round {
             }
         }
         for (site, found) in opened.norms() {
-            match self.local.get_mut(site) {
-                Some(LocalResult::Trained { norm, .. } | LocalResult::Excluded { norm, .. }) => {
-                    *norm = Some(found);
-                }
-                _ => {}
+            if let Some(LocalResult::Trained { norm, .. } | LocalResult::Excluded { norm, .. }) =
+                self.local.get_mut(site)
+            {
+                *norm = Some(found);
             }
         }
         let Some(detector) = &training.core.detector else {

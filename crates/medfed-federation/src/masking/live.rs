@@ -174,8 +174,7 @@ impl Live {
     ) -> Result<Closed, SecaggError> {
         let (opened, products) = collecting.close()?;
         // Products are collected in selections alone, and opened ones are finite.
-        let judged =
-            selecting.as_ref().and_then(|basis| basis.judge(&context, &opened).ok());
+        let judged = selecting.as_ref().and_then(|basis| basis.judge(&context, &opened).ok());
         let (judgement, report, selected) = judged.ok_or(SecaggError::OtherSelection)?;
         let Some(selected) = selected else { return Ok(Closed::Judged(judgement, report, None)) };
         let (next, proposal) = opened.select(selected)?;

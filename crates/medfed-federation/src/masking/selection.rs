@@ -139,8 +139,7 @@ impl Basis {
     ) -> Result<(Judgement, SelectionReport, Option<Members>), AggregateError> {
         let (gram, too_long) = (selecting.gram(), selecting.too_long());
         let judgement = self.judgement(context, gram, too_long)?;
-        let mut report =
-            SelectionReport::new(&self.rule, &self.prospect, context, gram, &judgement.verdict);
+        let mut report = SelectionReport::new(&self.rule, &self.prospect, context, gram, &judgement.verdict);
         report.too_long = context.names(too_long);
         report.suspects = context.names(selecting.suspects());
         let selected = judgement.selected(context);
@@ -164,7 +163,9 @@ pub(super) fn put_vector(
 ) -> Vec<u8> {
     let mut out = Vec::new();
     put_piece(&mut out, &input.encode());
-    shares.iter().for_each(|share| put_piece(&mut out, &share.encode(context)));
+    for share in shares {
+        put_piece(&mut out, &share.encode(context));
+    }
     out
 }
 
@@ -186,7 +187,9 @@ pub(super) fn put_deliveries(
 ) -> Vec<(SiteId, Vec<u8>)> {
     let body = |(holder, shares): (SiteIndex, Vec<VectorShare>)| {
         let mut out = Vec::new();
-        shares.iter().for_each(|share| put_piece(&mut out, &share.encode(context)));
+        for share in &shares {
+            put_piece(&mut out, &share.encode(context));
+        }
         context.site(holder).map(|site| (site.clone(), out))
     };
     deliveries.into_iter().filter_map(body).collect()

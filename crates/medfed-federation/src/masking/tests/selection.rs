@@ -16,9 +16,9 @@ fn norm(bound: f64) -> NormBound {
 }
 
 /// Looks for updates that are out of line.
-fn search(on_detection: OnDetection) -> Option<Detection> {
+fn search(on_detection: OnDetection) -> Detection {
     let settings = DetectorSettings::new(Method::Robust, 3.0).unwrap();
-    Some(Detection { settings, on_detection })
+    Detection { settings, on_detection }
 }
 
 fn selecting(rule: Rule, detection: Option<Detection>) -> Order {
@@ -134,7 +134,7 @@ proptest! {
         bit in 0u8..8,
         cut in any::<bool>(),
     ) {
-        let past = Hospitals::new(&selecting(Rule::FedAvg, search(OnDetection::Flag)), drawn(4, 0, 1))
+        let past = Hospitals::new(&selecting(Rule::FedAvg, Some(search(OnDetection::Flag))), drawn(4, 0, 1))
             .play(honest)
             .judgement
             .map(|it| ProductHistory::default().with_round(&it.opened))
@@ -229,7 +229,7 @@ fn what_is_out_of_line_is_left_out_flagged_or_halts() {
 #[test]
 fn an_update_beyond_the_bound_is_withheld_by_name() {
     let updates = one_long();
-    let order = selecting(Rule::FedAvg, search(OnDetection::Flag));
+    let order = selecting(Rule::FedAvg, Some(search(OnDetection::Flag)));
     let unmasked = Hospitals::new(&order, updates).play(honest);
     let [lost] = &unmasked.report.lost[..] else { panic!("{:?}", unmasked.report.lost) };
     assert!(lost.hospital == site(6) && lost.reason.contains("norm_bound"), "{}", lost.reason);
