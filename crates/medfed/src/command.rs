@@ -11,6 +11,7 @@ mod dp;
 mod evaluate;
 mod federation;
 mod federation_demo;
+mod pki;
 mod predict;
 mod privacy_audit;
 mod report;
@@ -33,6 +34,7 @@ pub(crate) enum Command {
     Dashboard(dashboard::Args),
     Coordinator(coordinator::Args),
     Site(site::SiteCommand),
+    Pki(pki::PkiCommand),
     Federation(federation::FederationCommand),
     FederationDemo(federation_demo::Args),
     Config(config::ConfigCommand),
@@ -68,6 +70,7 @@ impl Command {
             Self::Federation(command) => command.run(),
             Self::FederationDemo(args) => federation_demo::run(&args),
             Self::Site(command) => command.run(),
+            Self::Pki(command) => command.run(),
             Self::Config(command) => command.run(),
             Self::Data(command) => command.run(),
             Self::Predict(command) => command.run(),

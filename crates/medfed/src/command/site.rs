@@ -1,5 +1,7 @@
 //! `medfed site`: everything that a hospital does.
 
+mod doctor;
+mod enroll;
 mod run;
 
 use crate::failure::Failure;
@@ -13,6 +15,8 @@ pub(crate) struct SiteCommand {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
+    Enroll(enroll::Args),
+    Doctor(doctor::Args),
     Run(run::Args),
 }
 
@@ -20,6 +24,8 @@ impl SiteCommand {
     /// Runs it.
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self.action {
+            Action::Enroll(args) => enroll::run(&args),
+            Action::Doctor(args) => doctor::run(&args),
             Action::Run(args) => run::run(&args),
         }
     }
