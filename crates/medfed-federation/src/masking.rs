@@ -166,7 +166,8 @@ impl Expectation {
         SessionTerms {
             session: opened.session,
             round: *round,
-            configuration: prospect.map_or(plan.configuration, |it| it.bind(plan.configuration, opened.withheld)),
+            configuration: prospect
+                .map_or(plan.configuration, |it| it.bind(plan.configuration, opened.withheld)),
             model: *model,
             threshold: plan.threshold_of(opened.cohort.len()),
             min_clients: plan.min_clients,
