@@ -18,6 +18,7 @@
 //! that a file system or a disk keeps.
 
 pub mod audit;
+mod crash;
 pub mod error;
 pub mod event_log;
 mod files;

@@ -1,5 +1,6 @@
 //! Writing to a results directory, by one process at a time.
 
+use crate::crash;
 use crate::error::StoreError;
 use crate::files::sync_directory;
 use crate::reader::{DATABASE, LOCK, PATIENCE, Reader};
@@ -263,7 +264,9 @@ impl Store {
                 return Err(StoreError::Ended { id: run.clone(), status }.into());
             }
             let result = work(&transaction, self)?;
+            crash::point();
             transaction.commit()?;
+            crash::point();
             Ok(result)
         })();
         drop(connection);
