@@ -4,7 +4,7 @@ mod hospital;
 mod world;
 
 use medfed_config::{Config, Override};
-use medfed_federation::report::{RoundReport, RoundStatus, RunStatus};
+use medfed_federation::report::{RoundReport, RoundStatus, RunStatus, SiteStatus};
 use medfed_protocol::Patience;
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -90,8 +90,8 @@ fn a_good_network_finishes() {
 
 /// What a schedule looks like.
 fn faults() -> impl Strategy<Value = (Faults, u64)> {
-    let times = 2_000u64..30_000;
-    (times, 0u32..40, 0u32..30, 1u64..1_500, 0u32..12, 0u32..15, any::<u64>()).prop_map(
+    let times = 500u64..6_000;
+    (times, 0u32..40, 0u32..30, 1u64..400, 0u32..9, 0u32..15, any::<u64>()).prop_map(
         |(until_ms, loss, doubling, delay_ms, crash, partition, seed)| {
             (Faults { until_ms, loss, doubling, delay_ms, crash, partition }, seed)
         },
@@ -103,7 +103,14 @@ fn schedules(cases: u32) -> ProptestConfig {
 }
 
 /// With enough time for everyone, a run on a bad network gives the reports and the model of a good one.
-fn faults_change_nothing(more: &[&str], sites: usize, audited: bool, faults: Faults, seed: u64, good: &Result) {
+fn faults_change_nothing(
+    more: &[&str],
+    sites: usize,
+    audited: bool,
+    faults: Faults,
+    seed: u64,
+    good: &Result,
+) {
     let (_, found) = run(&config(sites, 2, more), sites, ENDLESS, faults, seed, audited);
     assert_eq!(found.payments, good.payments);
     assert_eq!(found.parameters, good.parameters);
@@ -112,16 +119,51 @@ fn faults_change_nothing(more: &[&str], sites: usize, audited: bool, faults: Fau
 
 #[test]
 fn faults_change_nothing_where_updates_are_open() {
-    let good = run(&config(4, 2, OPEN), 4, ENDLESS, Faults::NONE, 0, true).1;
-    proptest!(schedules(1000), |((faults, seed) in faults())| {
-        faults_change_nothing(OPEN, 4, true, faults, seed, &good);
+    let good = run(&config(3, 2, OPEN), 3, ENDLESS, Faults::NONE, 0, true).1;
+    proptest!(schedules(1200), |((faults, seed) in faults())| {
+        faults_change_nothing(OPEN, 3, true, faults, seed, &good);
     });
 }
 
 #[test]
 fn faults_change_nothing_under_masks() {
     let good = run(&config(3, 2, MASKED), 3, ENDLESS, Faults::NONE, 0, false).1;
-    proptest!(schedules(600), |((faults, seed) in faults())| {
+    proptest!(schedules(300), |((faults, seed) in faults())| {
         faults_change_nothing(MASKED, 3, false, faults, seed, &good);
+    });
+}
+
+/// Where time is short, rounds go on without those who are late. Whatever happens: nobody pays twice or
+/// answers a step twice (the world watches that), rounds are committed once and in order, what a round says of
+/// its hospitals is so, and once the network is well the run ends.
+fn time_is_short(more: &[&str], sites: usize, faults: Faults, seed: u64) {
+    let rounds = 3;
+    let (world, found) = run(&config(sites, rounds, more), sites, HASTY, faults, seed, false);
+    let finished = world.finished.expect("the run has ended");
+    assert!(found.reports.len() <= rounds as usize);
+    match finished.status {
+        RunStatus::Completed => assert_eq!(found.reports.len(), rounds as usize),
+        RunStatus::Aborted => assert!(finished.reason.is_some()),
+        other => panic!("{other:?}"),
+    }
+    for report in &found.reports {
+        let used = report.hospitals.iter().filter(|it| it.status == SiteStatus::Trained).count() as u64;
+        assert_eq!(report.num_clients, used);
+        for hospital in &report.hospitals {
+            let explained = matches!(hospital.status, SiteStatus::Absent | SiteStatus::Failed);
+            assert_eq!(explained, hospital.reason.is_some(), "{hospital:?}");
+        }
+        if report.status == RoundStatus::Completed {
+            assert!(used >= 2);
+        }
+    }
+    assert!(found.payments.iter().all(|paid| *paid <= rounds as usize));
+}
+
+#[test]
+fn a_run_ends_where_time_is_short() {
+    proptest!(schedules(500), |((faults, seed) in faults(), masked in prop::bool::weighted(0.3))| {
+        let (more, sites) = if masked { (MASKED, 4) } else { (OPEN, 4) };
+        time_is_short(more, sites, faults, seed);
     });
 }

@@ -30,11 +30,12 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    pub(crate) const NONE: Self = Self { until_ms: 0, loss: 0, doubling: 0, delay_ms: 5, crash: 0, partition: 0 };
+    pub(crate) const NONE: Self =
+        Self { until_ms: 0, loss: 0, doubling: 0, delay_ms: 5, crash: 0, partition: 0 };
 }
 
 /// How often links are looked after: what is not answered is sent again.
-const BEAT_MS: u64 = 400;
+const BEAT_MS: u64 = 500;
 /// How long a process stays down.
 const DOWN_MS: u64 = 300;
 /// By then every run has ended, or hangs.
@@ -215,12 +216,15 @@ impl World {
     /// A link is looked after, as when it has been made anew.
     fn beat(&mut self, site: Node) {
         if self.chance(self.faults.partition) {
-            self.sites[site - 1].cut_until = self.now + self.random.random_range(0..3_000);
+            self.sites[site - 1].cut_until = self.now + self.random.random_range(0..1_500);
         }
         if let Some(packet) = self.coordinator.as_ref().and_then(|it| it.outstanding(&name(site))) {
             self.send(0, site, &packet);
         }
-        if let Some(packet) = self.sites[site - 1].up.as_ref().and_then(|(machine, _)| machine.hello()) {
+        if self.random.random_range(0..5) == 0
+            && let Some((machine, _)) = &self.sites[site - 1].up
+            && let Some(packet) = machine.hello()
+        {
             self.send(site, 0, &packet);
         }
         self.later(BEAT_MS, Happening::Beat { site });
