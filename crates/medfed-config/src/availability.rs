@@ -147,7 +147,9 @@ fn masking(sections: &Sections, note: &mut impl FnMut(&'static str, String)) {
         };
         note("secure_aggregation.mode", format!("{}: {text}", mode.as_str()));
     }
-    if secure.min_clients == 2 {
+    let selects = sections.secure_mode() == Ok(SecureMode::Selection);
+    // A selection never opens the sum of two.
+    if secure.min_clients == 2 && !selects {
         note(
             "secure_aggregation.min_clients",
             "2: each of two surviving hospitals can derive the other's noised update".to_owned(),
@@ -163,7 +165,6 @@ fn masking(sections: &Sections, note: &mut impl FnMut(&'static str, String)) {
     if !secure.simulate_encryption {
         note("secure_aggregation.simulate_encryption", "has no effect: shares are always sealed".to_owned());
     }
-    let selects = sections.secure_mode() == Ok(SecureMode::Selection);
     if robust.enabled && robust.enable_detection && !selects {
         note(
             "robust_aggregation.enable_detection",
