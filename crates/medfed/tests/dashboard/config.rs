@@ -80,6 +80,6 @@ fn edits_at_once_are_all_kept_and_so_are_link_and_permissions() {
     assert!(fs::read_to_string(&real).unwrap().starts_with("# A small run.\n"));
     assert!(path.is_symlink());
     assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640);
-    let left = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
-    assert!(left.into_iter().all(|name| !name.to_str().unwrap().ends_with(".new")), "nothing is left over");
+    let mut left = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    assert!(left.all(|path| path.extension().is_none_or(|end| end != "new")), "nothing is left over");
 }
