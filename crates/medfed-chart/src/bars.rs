@@ -197,11 +197,11 @@ fn whisker(marks: &mut Vec<Mark>, (low, high): (f64, f64), middle: f64) {
     // A light line beneath keeps the interval visible on the bar.
     let halo = Stroke::solid(Paint::Surface, 3.5);
     marks.push(line((low, middle), (high, middle), halo));
-    let stroke = Stroke::solid(Paint::Ink, 1.5);
-    marks.push(line((low, middle), (high, middle), stroke));
-    for end in [low, high] {
-        marks.push(line((end, middle - 4.0), (end, middle + 4.0), stroke));
-    }
+    // In one stroke, ends included: charts of many bars stay small.
+    let (above, below) = (middle - 4.0, middle + 4.0);
+    let points =
+        vec![(low, above), (low, below), (low, middle), (high, middle), (high, above), (high, below)];
+    marks.push(Mark::Line { points, stroke: Stroke::solid(Paint::Ink, 1.5), tip: None });
 }
 
 /// A thin bar that fills from the left, for a share of a whole.

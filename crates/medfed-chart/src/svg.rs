@@ -46,7 +46,7 @@ fn whole(chart: &Chart, id: &str, namespace: &str, head: &str) -> String {
     let data = chart.plane.map(|plane| span("x", plane.x) + &span("y", plane.y)).unwrap_or_default();
     let mut out = format!(
         "<svg{namespace} class=\"chart\" role=\"img\" aria-labelledby=\"{id}-title {id}-desc\" \
-         {data}width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" font-family=\"{FONTS}\">\
+         {data}width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" font-family=\"{FONTS}\" stroke-linejoin=\"round\">\
          <title id=\"{id}-title\">{}</title><desc id=\"{id}-desc\">{}</desc>{head}",
         escaped(&chart.title),
         escaped(&chart.description)
@@ -136,11 +136,8 @@ fn filled(paint: Paint) -> String {
 
 fn stroked(stroke: &Stroke) -> String {
     let class = stroke.paint.class().map(|class| format!(" class=\"l-{class}\"")).unwrap_or_default();
-    let mut text = format!(
-        "{class} stroke=\"{}\" stroke-width=\"{}\" stroke-linejoin=\"round\"",
-        stroke.paint.colour(),
-        Length(stroke.width)
-    );
+    let mut text =
+        format!("{class} stroke=\"{}\" stroke-width=\"{}\"", stroke.paint.colour(), Length(stroke.width));
     if !stroke.dash.is_empty() {
         let lengths: Vec<String> = stroke.dash.iter().map(|length| Length(*length).to_string()).collect();
         push(&mut text, format_args!(" stroke-dasharray=\"{}\"", lengths.join(" ")));
