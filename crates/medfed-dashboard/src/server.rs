@@ -69,6 +69,12 @@ pub async fn serve(
     let listener = tokio::net::TcpListener::bind(listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let app = App::new(Trainer { program, config, results }, access.is_some());
+    // What pages show is there before anybody can ask for it.
+    let first = app.clone();
+    let looked = tokio::task::spawn_blocking(move || first.source.look(&first.hub)).await;
+    if looked.is_err() {
+        tracing::error!("the results folder could not be looked at");
+    }
     let watcher = watch(app.clone(), access.clone());
     let names = Names { port: address.port(), loopback, others: reach.host_names };
     let router = router(app.clone(), names, access);

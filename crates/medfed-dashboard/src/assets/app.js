@@ -164,10 +164,16 @@ function settle(field) {
 }
 
 function mark(field, message) {
-  const error = document.getElementById(`${field.id}-error`);
-  field.toggleAttribute("aria-invalid", false);
-  if (message) field.setAttribute("aria-invalid", "true");
-  if (error) { error.textContent = message; error.hidden = !message; }
+  const [help, error] = [`${field.id}-help`, `${field.id}-error`];
+  document.getElementById(error)?.remove();
+  field.removeAttribute("aria-invalid");
+  field.setAttribute("aria-describedby", message ? `${error} ${help}` : help);
+  if (!message) return;
+  field.setAttribute("aria-invalid", "true");
+  const place = document.createElement("p");
+  [place.id, place.className, place.textContent] = [error, "error", message];
+  place.setAttribute("role", "alert");
+  field.after(place);
 }
 
 document.addEventListener("submit", async (event) => {
@@ -190,7 +196,11 @@ document.addEventListener("submit", async (event) => {
     show(place, result);
     if (result.ok) sent.forEach(settle);
     const culprit = result.key && form.elements.namedItem(result.key);
-    if (culprit) { mark(culprit, result.message); culprit.focus(); }
+    if (culprit) {
+      mark(culprit, result.message);
+      culprit.closest("details").open = true;
+      culprit.focus();
+    }
   } catch {
     show(place, { ok: false, message: "The dashboard does not answer" });
   }
@@ -293,6 +303,7 @@ function legend(figure) {
   const names = [...figure.querySelectorAll("g[data-series]")].filter((group) => group.querySelector("text"));
   const place = figure.querySelector(".legend");
   if (names.length < 2 || !place || place.children.length) return;
+  place.append("Show:");
   for (const group of names) {
     const button = document.createElement("button");
     button.type = "button";
@@ -350,5 +361,7 @@ function prepare(part) {
 }
 
 prepare(document);
+// The end of a log is what people look for.
+document.querySelectorAll(".log").forEach((log) => { log.scrollTop = log.scrollHeight; });
 loadAll();
 listen();

@@ -1,7 +1,7 @@
 //! `/audit`: the audit log of a run, its checkpoint, and whether it can be believed.
 
 use super::answer::{Tone, answer};
-use super::{Selection, error, layout};
+use super::{Selection, error, format, layout};
 use crate::app::App;
 use crate::audit::{AuditLog, Verified, verified};
 use crate::view::RunView;
@@ -97,8 +97,8 @@ fn whole(run: &RunView, log: &Arc<AuditLog>, checked: Option<&Result<Verified, S
             p.note { "Keep a copy: whoever has one can prove that nothing before it was changed since." }
             pre tabindex="0" { (log.newest.to_text()) }
         }
-        section #audited-hospitals data-live aria-label="Hospitals" {
-            div.scroll.panel tabindex="0" role="region" aria-label="Hospitals" {
+        section #audited-hospitals data-live {
+            div.scroll.panel tabindex="0" role="group" aria-label="Hospitals" {
                 table {
                     caption { "What the log says about each hospital; ε is computed anew from the payments" }
                     thead { tr { th scope="col" { "Hospital" } th.number scope="col" { "Rounds" } th.number scope="col" { "Steps paid" } th.number scope="col" { "ε (PLD)" } th.number scope="col" { "ε (RDP)" } } }
@@ -128,8 +128,8 @@ fn entries(log: &AuditLog) -> Markup {
     let sites: Vec<&str> = verdict.summary.hospitals.iter().map(|hospital| hospital.site.as_str()).collect();
     let more = verdict.entries.len().saturating_sub(SHOWN);
     html! {
-        section #entries data-live aria-label="Entries" {
-            div.scroll.panel tabindex="0" role="region" aria-label="Entries" {
+        section #entries data-live {
+            div.scroll.panel tabindex="0" role="group" aria-label="Entries" {
                 table {
                     caption {
                         "Entries, newest first"
@@ -254,7 +254,7 @@ fn in_words(entry: &Entry, sites: &[&str]) -> (&'static str, String) {
 
 /// Seconds since 1970, for people. A forged time may be any number; the year 9999 is late enough.
 fn time(seconds: u64) -> String {
-    Timestamp(1000 * seconds.min(253_402_300_799).cast_signed()).to_string()
+    format::moment(Timestamp(1000 * seconds.min(253_402_300_799).cast_signed()))
 }
 
 /// The first digits of a hash.

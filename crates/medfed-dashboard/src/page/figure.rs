@@ -4,7 +4,7 @@ use maud::{Markup, PreEscaped, html};
 use medfed_chart::{Chart, Table};
 
 /// Cells of a table that a page holds; of more rows only every second, third and so on is shown.
-const CELLS: usize = 480;
+const CELLS: usize = 240;
 
 /// A chart with its table. `id` tells the charts of a page apart: letters, digits and hyphens.
 pub(crate) fn figure(id: &str, chart: &Chart) -> Markup {
@@ -26,7 +26,7 @@ pub(crate) fn figure(id: &str, chart: &Chart) -> Markup {
                 @if step > 1 {
                     p.note { "Every " (ordinal(step)) " row of " (chart.table.rows.len()) "; the report in HTML has them all." }
                 }
-                div.scroll tabindex="0" role="region" aria-label={ "Numbers: " (chart.title) } { (table(&chart.table, step)) }
+                div.scroll tabindex="0" role="group" aria-label={ "Numbers: " (chart.title) } { (table(&chart.table, step)) }
             }
         }
     }
@@ -75,7 +75,7 @@ mod tests {
         let long = Table { columns: vec!["round".to_owned(), "loss".to_owned()], rows };
         let step = step(&long);
         let html = table(&long, step).into_string();
-        assert_eq!(step, 9);
+        assert_eq!(step, 17);
         assert!(html.matches("<tr>").count() <= CELLS / 2 + 2);
         assert!(html.contains("<td>0<td>&lt;b&gt;") && html.contains("<td>1999<td>"));
         let short = Table { columns: vec!["round".to_owned()], rows: vec![vec!["1".to_owned()]] };

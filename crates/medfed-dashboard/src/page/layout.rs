@@ -1,5 +1,6 @@
 //! What all pages share: head, navigation, the run they are about, and the state of training.
 
+use super::format;
 use crate::app::App;
 use crate::control::{Status, TrainingState};
 use crate::view::RunView;
@@ -48,6 +49,12 @@ pub(crate) fn page(app: &App, path: &str, title: &str, run: Option<&RunView>, co
                 }
                 main #content tabindex="-1" {
                     h1 { (title) }
+                    @if let Some(run) = run { (which(app, run)) }
+                    div #problem data-live {
+                        @if let Some(problem) = app.source.problem() {
+                            div.notice.bad role="alert" { h2 { "The results folder cannot be read" } p { (problem) } }
+                        }
+                    }
                     (content)
                 }
                 footer {
@@ -58,6 +65,17 @@ pub(crate) fn page(app: &App, path: &str, title: &str, run: Option<&RunView>, co
                 }
                 div #announcer.visually-hidden role="status" aria-live="polite" {}
             }
+        }
+    }
+}
+
+/// Which run the page is about.
+fn which(app: &App, run: &RunView) -> Markup {
+    let newest = app.view().latest().is_some_and(|latest| latest.run.id == run.run.id);
+    html! {
+        p #which.note.which data-live {
+            "Run " code { (run.run.id) } ", " (run.run.name) ", started " (format::moment(run.run.created))
+            @if !newest { strong { ". This is an earlier run: " a href="/" { "go to the newest" } "." } }
         }
     }
 }

@@ -56,12 +56,8 @@ fn content(app: &App, run: &RunView, state: &TrainingState) -> Markup {
 fn verdict(run: &RunView, state: Option<&TrainingState>) -> Markup {
     let incidents: usize = run.rounds.iter().map(|round| round.security.excluded_clients.len()).sum();
     let anomalies: usize = run.rounds.iter().map(|round| round.security.anomalies.len()).sum();
-    let unfair = run
-        .rounds
-        .iter()
-        .rev()
-        .find_map(|round| round.fairness.as_ref())
-        .map(|fairness| fairness.measured.violations.len());
+    let unfair = run.rounds.iter().rev().find_map(|round| round.fairness.as_ref());
+    let unfair = unfair.map(|fairness| fairness.measured.violations.len());
     let (class, mark, text) = match (state, run.summary.as_ref().map(|summary| summary.status)) {
         (Some(state), _) if state.error.is_some() => ("bad", "✗", "The last start failed.".to_owned()),
         (Some(state), _) if state.is_running => ("soft", "…", state.message.clone() + "."),
@@ -94,18 +90,24 @@ fn verdict(run: &RunView, state: Option<&TrainingState>) -> Markup {
                 p.verdict { span.mark.good aria-hidden="true" { "✓" } "No hospital's update was out of line." }
             } @else {
                 p.verdict { span.mark.warn aria-hidden="true" { "!" }
-                    (incidents) " updates were left out and " (anomalies) " findings made; "
-                    a href={ "/technical?run=" (run.run.id) } { "details" } }
+                    (counted(incidents, "update was", "updates were")) " left out, and there "
+                    @if anomalies == 1 { "is " } @else { "are " } (counted(anomalies, "finding", "findings")) "; "
+                    a href={ "/technical?run=" (run.run.id) "#security" } { "details" } }
             }
             @match unfair {
                 None => {}
-                Some(0) => p.verdict { span.mark.good aria-hidden="true" { "✓" } "No fairness threshold is passed." },
+                Some(0) => p.verdict { span.mark.good aria-hidden="true" { "✓" } "Every fairness threshold is met." },
                 Some(violations) => p.verdict { span.mark.warn aria-hidden="true" { "!" }
-                    (violations) " fairness thresholds are passed; "
+                    (counted(violations, "fairness threshold is", "fairness thresholds are")) " not met; "
                     a href={ "/fairness?run=" (run.run.id) } { "details" } },
             }
         }
     }
+}
+
+/// A number and what is counted.
+fn counted(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 fn progress(app: &App, state: &TrainingState) -> Markup {
@@ -135,7 +137,7 @@ fn metrics(run: &RunView) -> Markup {
     let best = run.rounds.iter().filter_map(|round| round.auc).reduce(f64::max);
     html! {
         section #metrics.cards data-live aria-label="Newest measurements" {
-            div.card { h2 { "AUROC" } p.figure { (format::share(last(|round| round.auc))) }
+            div.card { h2 { "AUC" } p.figure { (format::share(last(|round| round.auc))) }
                 p.note { "mean over the hospitals' validation images; best " (format::share(best)) } }
             div.card { h2 { "Accuracy" } p.figure { (format::share(last(|round| round.accuracy))) }
                 p.note { "of the same images" } }
@@ -164,7 +166,7 @@ fn charts(run: &RunView) -> Markup {
         title: "How good the model is".to_owned(),
         x: rounds(),
         y: Axis::new("validation images").range(0.0, 1.0),
-        series: vec![series("AUROC", &data.auc), series("accuracy", &data.accuracy)],
+        series: vec![series("AUC", &data.auc), series("accuracy", &data.accuracy)],
         thresholds: Vec::new(),
     };
     let losses = LineChart {
@@ -195,7 +197,7 @@ fn charts(run: &RunView) -> Markup {
             @let course = LineChart {
                 title: "Privacy spent over the rounds".to_owned(),
                 x: rounds(),
-                y: Axis::new("largest ε at a hospital"),
+                y: Axis::new("largest ε at a hospital").range(0.0, budget),
                 series: vec![series("spent", &data.epsilon_total)],
                 thresholds: vec![Threshold::new("budget", budget)],
             };

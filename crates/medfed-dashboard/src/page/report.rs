@@ -60,16 +60,49 @@ async fn page(
     let record = record(&app, &run.run.id).await.map_err(|failure| error::broken(&app, &failure))?;
     let content = html! {
         (head(&run))
+        @if path == "/privacy" && !run.documents.contains_key(ATTACKED) { (how_to_attack(&app, &run)) }
         @for (id, part) in parts {
             @let shown = record.section(*part);
             @if parts.len() == 1 {
-                div id=(id) data-live { (section::blocks(id, &shown)) }
+                div id=(id) data-live { (section::blocks(id, &shown, section::Depth::Page)) }
             } @else {
                 (section::section(id, &shown))
             }
         }
+        @if path == "/clinical" { (alone()) }
     };
     Ok(layout::page(&app, path, title, Some(&run), &content))
+}
+
+/// The document of attacks on the finished model.
+const ATTACKED: &str = "mia_privacy_audit";
+
+/// How attacks on the model are made, where none were.
+fn how_to_attack(app: &App, run: &RunView) -> Markup {
+    // The folder's best model is that of its newest run.
+    let newest = app.view().latest().is_some_and(|latest| latest.run.id == run.run.id);
+    let model = app.source.dir().join("best_model.safetensors");
+    html! {
+        div #attacks.notice data-live {
+            p { "No attack was tried on the model of this run." @if newest { " Once the run has ended, this tries some and measures privacy from outside:" } }
+            @if newest { pre tabindex="0" { code { "medfed privacy-audit --model " (model.display()) } } }
+        }
+    }
+}
+
+/// What a run cannot say of itself: how a hospital would do without the others.
+fn alone() -> Markup {
+    html! {
+        section #alone aria-labelledby="alone-title" {
+            h2 #alone-title { "Gain over training alone" }
+            p { "Not measured: a run trains the common model only. To measure it for a hospital, train on its images alone and compare both models on the same test images." }
+            pre tabindex="0" { code {
+                "medfed simulate --data HOSPITAL_IMAGES --set federated.num_clients=1 --out alone\n"
+                "medfed evaluate --model alone/best_model.safetensors --data TEST_IMAGES\n"
+                "medfed evaluate --model results/best_model.safetensors --data TEST_IMAGES"
+            } }
+        }
+    }
 }
 
 /// Whether every hospital is within its budget.
@@ -116,9 +149,11 @@ fn parity(run: &RunView) -> Markup {
     };
     let violations = last.violations.len();
     let (tone, text) = match violations {
-        0 => (Tone::Good, "No fairness threshold is passed in the newest round.".to_owned()),
-        1 => (Tone::Caution, "One fairness threshold is passed in the newest round.".to_owned()),
-        more => (Tone::Caution, format!("{more} fairness thresholds are passed in the newest round.")),
+        0 => (Tone::Good, "Every fairness threshold is met in the newest measured round.".to_owned()),
+        1 => (Tone::Caution, "One fairness threshold is not met in the newest measured round.".to_owned()),
+        more => {
+            (Tone::Caution, format!("{more} fairness thresholds are not met in the newest measured round."))
+        }
     };
     let chart = |title: &str, y: Axis, name: &str, value: fn(&RoundReport) -> Option<f64>| {
         let points = run.rounds.iter().map(|round| (f64::from(round.round_num), value(round)));
@@ -132,11 +167,12 @@ fn parity(run: &RunView) -> Markup {
         .draw(Width::HALF)
     };
     let passed = |round: &RoundReport| Some(round.fairness.as_ref()?.measured.violations.len() as f64);
+    let most = run.rounds.iter().filter_map(passed).fold(1.0, f64::max);
     let score = |round: &RoundReport| round.fairness.as_ref()?.measured.fairness_score;
     html! {
         (answer(tone, &text))
         section #fairness-course.columns data-live aria-label="Over the rounds" {
-            (figure("violations", &chart("Thresholds passed in each round", Axis::new("violations").whole(), "violations", passed)))
+            (figure("violations", &chart("Fairness thresholds not met in each round", Axis::new("thresholds").whole().range(0.0, most), "violations", passed)))
             (figure("score", &chart("Fairness score (0.5 is the threshold, 1 equality)", Axis::new("score").range(0.0, 1.0), "score", score)))
         }
     }
@@ -152,7 +188,6 @@ fn take_along(run: &RunView) -> Markup {
             a.button href={ "/runs/" (id) "/report.html" } { "Report as HTML" } " "
             a.button href={ "/runs/" (id) "/model-card.md" } { "Model card" }
         }
-        p.note { "Gain over training alone: not measured. A run trains the common model only." }
     }
 }
 

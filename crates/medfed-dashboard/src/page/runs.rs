@@ -15,14 +15,14 @@ pub(crate) async fn page(State(app): State<App>) -> Markup {
                 div.empty { h2 { "No run yet" } p { "Runs that write to this folder appear here." } }
             } @else {
                 form method="get" action="/technical" {
-                    div.scroll.panel {
+                    div.scroll.panel tabindex="0" role="group" aria-label="Runs" {
                         table {
                             caption { (view.runs.len()) @if view.runs.len() == 1 { " run" } @else { " runs, newest first" } }
                             thead {
                                 tr {
                                     th scope="col" { "Run" } th scope="col" { "Name" } th scope="col" { "Started" }
                                     th scope="col" { "Status" } th.number scope="col" { "Rounds" } th scope="col" { "Model" }
-                                    th.number scope="col" { "ε" } th.number scope="col" { "Test AUROC" }
+                                    th.number scope="col" { "ε" } th.number scope="col" { "Test AUC" }
                                     th scope="col" { "Look at" } th scope="col" { "Compare" }
                                 }
                             }
@@ -45,7 +45,7 @@ fn row(run: &Run) -> Markup {
         tr {
             th scope="row" { a href={ "/?run=" (run.id) } { code { (run.id) } } }
             td { (run.name) }
-            td { time datetime=(run.created) { (run.created) } }
+            td { time datetime=(run.created) { (format::moment(run.created)) } }
             td { (status(run.status)) }
             td.number { (run.rounds) }
             td { (config["model"]["name"].as_str().unwrap_or("–")) }

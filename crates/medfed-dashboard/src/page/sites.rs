@@ -65,15 +65,15 @@ fn sites(run: &RunView) -> Markup {
             @if troubled == 0 { span.good { "✓ No incident at any of them." } }
             @else { span.warn { "! Incidents at " (troubled) " of them." } }
         }
-        div.scroll.panel {
+        div.scroll.panel tabindex="0" role="group" aria-label="Hospitals" {
             table {
                 caption { "Each hospital's part in the run. Counts and measurements are exact: ε does not cover them." }
                 thead {
                     tr {
                         th scope="col" { "Hospital" } th.number scope="col" { "Training images" }
                         th.number scope="col" { "Validation images" } th.number scope="col" { "Rounds trained" }
-                        th.number scope="col" { "AUROC" } th.number scope="col" { "Accuracy" }
-                        th.number scope="col" { "ε spent" } th scope="col" { "Budget" } th scope="col" { "Now" }
+                        th.number scope="col" { "AUC" } th.number scope="col" { "Accuracy" }
+                        th.number scope="col" { "ε spent" } th scope="col" { "Budget" } th scope="col" { "State" }
                     }
                 }
                 tbody {
@@ -94,7 +94,7 @@ fn sites(run: &RunView) -> Markup {
                                     _ => span.soft { "no privacy" },
                                 }
                             }
-                            td { (now(site)) }
+                            td { (now(site, run.summary.is_some())) }
                         }
                     }
                 }
@@ -104,7 +104,7 @@ fn sites(run: &RunView) -> Markup {
 }
 
 /// How a hospital stands, with a mark for those who do not see colours.
-fn now(site: &Site<'_>) -> Markup {
+fn now(site: &Site<'_>, finished: bool) -> Markup {
     let (class, text) = match site.last.map(|last| last.status) {
         Some(SiteStatus::BudgetExhausted) => ("warn", "! budget spent, has left"),
         Some(SiteStatus::Failed) => ("bad", "✗ its update could not be used"),
@@ -112,6 +112,7 @@ fn now(site: &Site<'_>) -> Markup {
         Some(SiteStatus::Excluded) => ("bad", "✗ left out of the last round"),
         Some(SiteStatus::NotSelected) => ("soft", "– not drawn in the last round"),
         Some(SiteStatus::Trained) if site.excluded > 0 => ("warn", "! excluded before"),
+        Some(SiteStatus::Trained) if finished => ("good", "✓ took part to the end"),
         Some(SiteStatus::Trained) => ("good", "✓ takes part"),
         None => ("soft", "–"),
     };

@@ -10,7 +10,7 @@ use axum::extract::{Query, State};
 use axum::response::Response;
 use maud::{Markup, html};
 use medfed_chart::{Axis, LineChart, Series, Width};
-use medfed_federation::report::{RoundReport, RoundStatus, SiteRound, SiteStatus};
+use medfed_federation::report::{RoundReport, RoundStatus, SiteRound, SiteStatus, Traffic};
 use medfed_report::Part;
 use serde::Deserialize;
 use serde_json::Value;
@@ -105,7 +105,7 @@ pub(crate) async fn rounds(
     let record = report::record(&app, &run.run.id).await.map_err(|failure| error::broken(&app, &failure))?;
     let content = html! {
         p.no-print { a href={ "/technical?run=" (run.run.id) } { "Back to the charts" } }
-        div #appendix data-live { (section::blocks("appendix", &record.section(Part::Appendix))) }
+        div #appendix data-live { (section::blocks("appendix", &record.section(Part::Appendix), section::Depth::Page)) }
     };
     Ok(layout::page(&app, "/technical", "Rounds and configuration", Some(&run), &content))
 }
@@ -118,7 +118,7 @@ fn head(run: &RunView) -> Markup {
             || round.hospitals.iter().any(|site| site.status == SiteStatus::Failed)
     });
     let best = run.rounds.iter().filter_map(|round| round.auc).reduce(f64::max);
-    let measured = format!("best AUROC at the hospitals {}", format::share(best));
+    let measured = format!("best AUC at the hospitals {}", format::share(best));
     match (run.rounds.len(), aborted, troubled.count()) {
         (0, ..) => answer(Tone::Open, "No round is done yet."),
         (done, 0, 0) => answer(Tone::Good, &format!("All {done} rounds used every update; {measured}.")),
@@ -172,11 +172,11 @@ fn course(run: &RunView, log_axes: bool) -> Markup {
             per_site(|site| site.train_loss, |round| round.train_loss)))
         (chart("val-loss", "Validation loss by hospital", open("mean log loss"),
             per_site(|site| site.val_loss, |round| round.val_loss)))
-        (chart("auc", "AUROC by hospital", share("validation images"), per_site(|site| site.auc, |round| round.auc)))
+        (chart("auc", "AUC by hospital", share("validation images"), per_site(|site| site.auc, |round| round.auc)))
         (chart("accuracy", "Accuracy by hospital", share("validation images"),
             per_site(|site| site.accuracy, |round| round.accuracy)))
         (chart("test", "On the common test set", share("test images"), vec![
-            Series::new("AUROC", points(run, |round| round.test_auc)),
+            Series::new("AUC", points(run, |round| round.test_auc)),
             Series::new("accuracy", points(run, |round| round.test_accuracy)),
         ]))
         (chart("noise", "Noise multiplier by hospital", open("standard deviation / clipping norm"),
@@ -184,12 +184,42 @@ fn course(run: &RunView, log_axes: bool) -> Markup {
         (chart("norms", "Norm of the update by hospital", open("L2 norm"),
             per_site(|site| site.update_norm, largest_norm)))
         @if run.seconds().is_empty() {
-            p.note { "The time of each round was not recorded in this run. Bytes: a simulation sends nothing." }
+            p.note { "The time of each round was not recorded in this run." }
         } @else {
             @let seconds = (1..).zip(run.seconds()).map(|(round, seconds)| (f64::from(round), Some(seconds)));
             (chart("seconds", "Time of each round", open("seconds"), vec![Series::new("whole round", seconds)]))
         }
+        @if run.rounds.iter().any(|round| most_traffic(round).is_some()) {
+            (chart("bytes", "Traffic of each round by hospital", open("kB sent and received for masked sums"),
+                traffic(run, &hospitals)))
+        } @else {
+            p.note { "Bytes are counted where updates are masked, which they were not in this run." }
+        }
     }
+}
+
+/// What the messages for masked sums took, in kilobytes: a line for each hospital, or the most of any.
+fn traffic(run: &RunView, hospitals: &BTreeSet<&str>) -> Vec<Series> {
+    if hospitals.len() > MOST_LINES || hospitals.len() * run.rounds.len() > MOST_POINTS {
+        return vec![Series::new("most of any hospital", points(run, most_traffic))];
+    }
+    let of = |round: &RoundReport, hospital: &str| {
+        let traffic = &round.security.masking.as_ref()?.traffic;
+        traffic.iter().find(|(site, _)| site.as_str() == hospital).map(|(_, traffic)| kilobytes(traffic))
+    };
+    let line = |hospital: &&str| {
+        let points = run.rounds.iter().map(|round| (f64::from(round.round_num), of(round, hospital)));
+        Series::new(*hospital, points)
+    };
+    hospitals.iter().map(line).collect()
+}
+
+fn most_traffic(round: &RoundReport) -> Option<f64> {
+    round.security.masking.as_ref()?.traffic.values().map(kilobytes).reduce(f64::max)
+}
+
+fn kilobytes(traffic: &Traffic) -> f64 {
+    traffic.sent_bytes.saturating_add(traffic.received_bytes) as f64 / 1000.0
 }
 
 fn points(run: &RunView, value: fn(&RoundReport) -> Option<f64>) -> impl Iterator<Item = (f64, Option<f64>)> {
@@ -213,7 +243,7 @@ fn compared(run: &RunView, other: &RunView) -> Markup {
         section #comparison data-live aria-labelledby="comparison-title" {
             h2 #comparison-title { "Compared with " (other.run.id) }
             div.columns {
-                (both("compare-auc", "AUROC", Axis::new("validation images").range(0.0, 1.0), |round| round.auc))
+                (both("compare-auc", "AUC", Axis::new("validation images").range(0.0, 1.0), |round| round.auc))
                 (both("compare-epsilon", "Privacy spent", Axis::new("largest ε at a hospital"), |round| round.epsilon_total))
             }
             div.scroll.panel {

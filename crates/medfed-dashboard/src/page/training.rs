@@ -6,6 +6,7 @@ use super::layout;
 use crate::api;
 use crate::app::App;
 use crate::control::{Status, TrainingState};
+use crate::security::visitor::Visitor;
 use crate::source::Live;
 use axum::extract::State;
 use axum::response::Response;
@@ -13,10 +14,10 @@ use maud::{Markup, html};
 use medfed_config::{Config, Note};
 
 /// Lines of the log that are shown.
-const LOG_LINES: usize = 200;
+const LOG_LINES: usize = 80;
 
 /// The page.
-pub(crate) async fn page(State(app): State<App>) -> Result<Markup, Response> {
+pub(crate) async fn page(State(app): State<App>, visitor: Visitor) -> Result<Markup, Response> {
     let reading = app.clone();
     let read = tokio::task::spawn_blocking(move || {
         (api::config::file(&reading.config), api::training::log_lines(&reading, LOG_LINES))
@@ -24,7 +25,7 @@ pub(crate) async fn page(State(app): State<App>) -> Result<Markup, Response> {
     let (file, log) = read.await.map_err(|error| super::error::broken(&app, &error))?;
     let state = app.training();
     let content = html! {
-        (controls(&state))
+        (controls(&state, visitor.may_operate()))
         (progress(&state, app.source.live().as_deref()))
         section.panel #log data-live aria-label="Log" {
             h2 { "Log" }
@@ -34,19 +35,20 @@ pub(crate) async fn page(State(app): State<App>) -> Result<Markup, Response> {
                 div.log tabindex="0" role="log" { @for line in &log { (line) "\n" } }
             }
         }
-        (parameters(&app, file))
+        (parameters(&app, file, visitor.may_operate()))
     };
     Ok(layout::page(&app, "/training", "Training", None, &content))
 }
 
-fn controls(state: &TrainingState) -> Markup {
+/// Who may not operate sees the controls, and why they do nothing.
+fn controls(state: &TrainingState, operates: bool) -> Markup {
     let busy = state.is_running;
     let stopping = matches!(state.status, Status::Pausing | Status::Stopping);
     let resumable = state.resumable;
     let button = |action: &str, name: &str, enabled: bool, primary: bool, confirm: Option<&str>| {
         html! {
             button #{ "button-" (action) } type="button" data-post={ "/api/training/" (action) } data-answer="answer"
-                data-confirm=[confirm] disabled[!enabled] .primary[primary && enabled] { (name) }
+                data-confirm=[confirm] disabled[!enabled || !operates] .primary[primary && enabled && operates] { (name) }
         }
     };
     html! {
@@ -59,10 +61,13 @@ fn controls(state: &TrainingState) -> Markup {
                     Some("Stop after the current step? Everything done is kept, and the run can be resumed.")))
                 (button("reset", "Reset", !busy, false, None))
                 button #button-clear type="button" data-post="/api/training/reset" data-answer="answer"
-                    data-body=r#"{"clear_results":true}"# disabled[busy]
+                    data-body=r#"{"clear_results":true}"# disabled[busy || !operates]
                     data-confirm="Move all results aside and begin with an empty folder? Nothing is deleted." {
                     "Put results aside"
                 }
+            }
+            @if !operates {
+                p #no-control { strong { "You can watch. " } "To start, pause or stop training and to change parameters, log in as a user with the role operator." }
             }
             p.note { "Start takes the parameters below as they were saved. Pause and stop finish the step and save: nothing is lost, and no privacy is spent twice." }
             @if let Some(error) = &state.error {
@@ -101,7 +106,7 @@ fn progress(state: &TrainingState, live: Option<&Live>) -> Markup {
     }
 }
 
-fn parameters(app: &App, file: Result<(String, String), api::failure::Failure>) -> Markup {
+fn parameters(app: &App, file: Result<(String, String), api::failure::Failure>, operates: bool) -> Markup {
     let config = file.and_then(|(text, name)| {
         let config = Config::from_yaml(&text, &name, &[]).map_err(|errors| api::config::refused(&errors))?;
         Ok((config, name))
@@ -125,7 +130,7 @@ fn parameters(app: &App, file: Result<(String, String), api::failure::Failure>) 
             @for missing in config.unavailable() {
                 p.notice.warn { code { (missing.key) } ": " (missing.reason) }
             }
-            (form::form(&Config::schema(), &config.to_json()))
+            (form::form(&Config::schema(), &config.to_json(), operates))
         }
     }
 }

@@ -17,24 +17,36 @@ enum Kind {
     Json,
 }
 
-/// The form. Nothing is sent but what was changed.
-pub(super) fn form(schema: &Value, config: &Value) -> Markup {
-    let sections = schema["properties"].as_object();
+/// Sections that come first and are open: most runs change nothing else.
+const FIRST: [&str; 5] = ["federated", "data", "model", "training", "privacy"];
+
+/// The form. Nothing is sent but what was changed; who may not edit sees it as it is.
+pub(super) fn form(schema: &Value, config: &Value, may_edit: bool) -> Markup {
+    let mut sections: Vec<_> = schema["properties"].as_object().into_iter().flatten().collect();
+    let place = |name: &str| FIRST.iter().position(|first| *first == name).unwrap_or(FIRST.len());
+    // Stable: the others stay in the order of their names.
+    sections.sort_by_key(|(name, _)| place(name));
     html! {
         form #parameters data-config="/api/training/config" data-answer="saved" novalidate {
-            @for (name, section) in sections.into_iter().flatten() {
-                fieldset {
-                    legend { (heading(name)) }
-                    @if let Some(help) = section["description"].as_str() { p.note { (help) } }
-                    div.fields { (fields(name, section, &config[name])) }
+            @for (name, section) in sections {
+                details.parameters open[FIRST.contains(&name.as_str())] {
+                    summary {
+                        h3 { (heading(name)) }
+                        @if let Some(help) = section["description"].as_str() { " " span.note { (prose(help)) } }
+                    }
+                    fieldset aria-label=(heading(name)) disabled[!may_edit] {
+                        div.fields { (fields(name, section, &config[name])) }
+                    }
                 }
             }
             p #saved .notice hidden {}
-            div.buttons {
-                button.primary type="submit" data-script hidden { "Save parameters" }
-                button type="reset" data-script hidden { "Undo changes" }
+            @if may_edit {
+                div.buttons {
+                    button.primary type="submit" data-script hidden { "Save parameters" }
+                    button type="reset" data-script hidden { "Undo changes" }
+                }
+                noscript { p.notice { "Saving needs the page's script. Without it, edit the file." } }
             }
-            noscript { p.notice { "Saving needs the page's script. Without it, edit the file." } }
         }
     }
 }
@@ -55,8 +67,7 @@ fn fields(path: &str, section: &Value, values: &Value) -> Markup {
 
 fn field(path: &str, schema: &Value, value: &Value) -> Markup {
     let id = format!("field-{}", path.replace('.', "-"));
-    let (help, error) = (format!("{id}-help"), format!("{id}-error"));
-    let described = format!("{help} {error}");
+    let help = format!("{id}-help");
     // The section is the legend; below it the key says enough.
     let label = path.split_once('.').map_or(path, |(_, rest)| rest);
     let kind = kind(schema);
@@ -66,10 +77,10 @@ fn field(path: &str, schema: &Value, value: &Value) -> Markup {
             label for=(id) { (label) }
             @match &kind {
                 Kind::Switch => {
-                    input #(id) name=(path) type="checkbox" data-kind="switch" checked[value == true] aria-describedby=(described);
+                    input #(id) name=(path) type="checkbox" data-kind="switch" checked[value == true] aria-describedby=(help);
                 }
                 Kind::Choice(choices) => {
-                    select #(id) name=(path) data-kind="json" aria-describedby=(described) {
+                    select #(id) name=(path) data-kind="json" aria-describedby=(help) {
                         @for (choice, meaning) in choices {
                             option value=(choice.to_string()) selected[choice == value] title=(meaning) { (shown(choice)) }
                         }
@@ -77,21 +88,19 @@ fn field(path: &str, schema: &Value, value: &Value) -> Markup {
                 }
                 Kind::Number { whole } => {
                     input #(id) name=(path) type="number" data-kind="number" data-optional[optional]
-                        inputmode=(if *whole { "numeric" } else { "decimal" })
                         step=(if *whole { "1" } else { "any" }) min=[number(schema, "minimum")] max=[number(schema, "maximum")]
-                        value=(if value.is_null() { String::new() } else { value.to_string() }) aria-describedby=(described);
+                        value=(if value.is_null() { String::new() } else { value.to_string() }) aria-describedby=(help);
                 }
                 Kind::Text => {
                     input #(id) name=(path) type="text" data-kind="text" data-optional[optional]
-                        value=(value.as_str().unwrap_or_default()) aria-describedby=(described);
+                        value=(value.as_str().unwrap_or_default()) aria-describedby=(help);
                 }
                 Kind::Json => {
                     input #(id) name=(path) type="text" data-kind="json" spellcheck="false"
-                        value=(value.to_string()) aria-describedby=(described);
+                        value=(value.to_string()) aria-describedby=(help);
                 }
             }
-            p.help #(help) { (schema["description"].as_str().unwrap_or_default()) " " (range(schema)) }
-            p.error #(error) role="alert" hidden {}
+            p.help #(help) { (prose(schema["description"].as_str().unwrap_or_default())) " " (range(schema)) }
         }
     }
 }
@@ -147,6 +156,7 @@ fn range(schema: &Value) -> String {
     };
     match &schema["default"] {
         Value::Null => range,
+        Value::String(text) if text.is_empty() => range,
         default => format!("{range}Default {}.", shown(default)),
     }
 }
@@ -161,6 +171,15 @@ fn shown(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Null => "not set".to_owned(),
         other => other.to_string(),
+    }
+}
+
+/// Text of the schema: what stands between backticks is code.
+fn prose(text: &str) -> Markup {
+    html! {
+        @for (at, part) in text.split('`').enumerate() {
+            @if at % 2 == 1 { code { (part) } } @else { (part) }
+        }
     }
 }
 
@@ -189,7 +208,7 @@ mod tests {
     #[test]
     fn every_parameter_has_a_labelled_field_with_help() {
         let schema = Config::schema();
-        let html = form(&schema, &Config::default().to_json()).into_string();
+        let html = form(&schema, &Config::default().to_json(), true).into_string();
         let mut keys = Vec::new();
         leaves("", &schema, &mut keys);
         assert!(keys.len() > 60, "{}", keys.len());
@@ -199,6 +218,18 @@ mod tests {
             assert_eq!(html.matches(&format!("<label for=\"{id}\"")).count(), 1, "{key}");
             assert_eq!(html.matches(&format!("id=\"{id}-help\"")).count(), 1, "{key}");
         }
+    }
+
+    #[test]
+    fn who_may_not_edit_can_save_nothing() {
+        let html = form(&Config::schema(), &Config::default().to_json(), false).into_string();
+        assert!(!html.contains("submit"));
+        assert_eq!(html.matches("<fieldset").count(), html.matches(" disabled>").count());
+    }
+
+    #[test]
+    fn code_is_told_from_prose() {
+        assert_eq!(prose("Read `a<b`.").into_string(), "Read <code>a&lt;b</code>.");
     }
 
     #[test]
