@@ -2,6 +2,7 @@
 //! because machines are shared and clocks drift.
 
 mod aggregate;
+mod dashboard;
 mod secagg;
 mod table;
 
@@ -15,6 +16,7 @@ use serde_json::Value;
 use crate::Verdict;
 use crate::workspace::Workspace;
 use aggregate::RuleTimes;
+use dashboard::DashboardTimes;
 use secagg::SessionTimes;
 use table::Table;
 
@@ -25,6 +27,8 @@ pub(crate) enum Bench {
     Step(StepTimes),
     /// One round of every aggregation rule, against the time to read the updates once from memory
     Aggregate(RuleTimes),
+    /// The dashboard's pages of a large run, and what open event streams cost training
+    Dashboard(DashboardTimes),
     /// Sessions of secure aggregation, against the speed of the cipher that makes the masks
     Secagg(SessionTimes),
 }
@@ -123,6 +127,7 @@ impl Bench {
         match self {
             Self::Step(step) => step.run(workspace),
             Self::Aggregate(rules) => rules.run(workspace),
+            Self::Dashboard(pages) => pages.run(workspace),
             Self::Secagg(sessions) => sessions.run(workspace),
         }
     }

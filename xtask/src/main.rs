@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool reports on both streams")]
 
 mod bench;
+mod screenshots;
 mod steps;
 mod tidy;
 mod workspace;
@@ -30,6 +31,8 @@ enum Task {
     Ci,
     /// Checks the rules of this repository that no compiler knows
     Tidy,
+    /// Makes the pictures of the dashboard in `docs/images`, from a real run in Chromium
+    Screenshots,
     /// Measures against PyTorch and Opacus, or against the speed of memory, on this machine
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -59,6 +62,7 @@ fn run(task: Task, workspace: &Workspace) -> anyhow::Result<Verdict> {
         Task::Test => steps::test(workspace),
         Task::Ci => steps::ci(workspace),
         Task::Tidy => tidy::run(workspace),
+        Task::Screenshots => screenshots::run(workspace),
         Task::Bench(bench) => bench.run(workspace),
     }
 }
