@@ -1,0 +1,17 @@
+//! The dashboard in a real browser: every page in every state, and every control.
+//!
+//! Needs `chromium` and `chromedriver`; accessibility is checked where `MEDFED_AXE` names the file
+//! `axe.min.js` of axe-core. Without them the tests are skipped, except under continuous integration (`CI`).
+
+#[path = "browser/accessibility.rs"]
+mod accessibility;
+#[path = "browser/control.rs"]
+mod control;
+#[path = "browser/driver.rs"]
+mod driver;
+#[path = "browser/pages.rs"]
+mod pages;
+#[path = "browser/pictures.rs"]
+mod pictures;
+#[path = "browser/server.rs"]
+mod server;
