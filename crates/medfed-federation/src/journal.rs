@@ -29,6 +29,10 @@ pub trait Journal {
     /// earlier state.
     fn suspend(&mut self, state: &[Snapshot]) -> Result<(), Self::Error>;
 
+    /// One field of some owners' small state ([`Snapshot::meta`]) changes; everything else that was kept
+    /// last stays. It is small, and written several times a round where updates are masked.
+    fn amend(&mut self, field: &str, values: &[(String, serde_json::Value)]) -> Result<(), Self::Error>;
+
     /// Something happened that an auditor would ask about.
     fn event(&mut self, round: u32, kind: &str, detail: &serde_json::Value) -> Result<(), Self::Error>;
 }

@@ -155,7 +155,6 @@ impl<S: LedgerStorage + Send> Simulation<S> {
                 chronicle.suspend(&snapshots(&coordinator, &sites))?;
                 break (RunStatus::Interrupted, None);
             }
-            let between = coordinator.is_masked().then(|| coordinator.snapshot());
             let training = match coordinator.select()? {
                 Selection::Ended(ended) => {
                     let Ended { coordinator: last, status, reason, decisions } = ended;
@@ -171,10 +170,7 @@ impl<S: LedgerStorage + Send> Simulation<S> {
                 Trained::Open(training) => training,
                 Trained::Withheld(mut training, order, held) => {
                     let key = key.as_ref().ok_or(FederationError::NotEnrolled)?;
-                    let unmasked = unmask(order, &mut sites, held, key, |sites| {
-                        let all = between.iter().cloned().chain(sites.iter().map(Site::snapshot));
-                        chronicle.suspend(&all.collect::<Vec<_>>())
-                    })?;
+                    let unmasked = unmask(order, &mut sites, held, key, |sites| chronicle.masked(sites))?;
                     training.open(unmasked);
                     training
                 }

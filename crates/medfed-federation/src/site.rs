@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 pub(crate) use local::LocalWork;
+pub(crate) use state::MASKED;
 
 /// The images of all hospitals of a simulation, or of one hospital.
 pub type Images = Arc<dyn ImageSource + Send + Sync>;

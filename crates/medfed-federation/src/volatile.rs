@@ -38,6 +38,10 @@ impl Journal for VolatileJournal {
         Ok(())
     }
 
+    fn amend(&mut self, _: &str, _: &[(String, serde_json::Value)]) -> Result<(), Infallible> {
+        Ok(())
+    }
+
     fn event(&mut self, _: u32, _: &str, _: &serde_json::Value) -> Result<(), Infallible> {
         Ok(())
     }

@@ -175,6 +175,9 @@ impl Journal for Memory {
         self.state = state.to_vec();
         Ok(())
     }
+    fn amend(&mut self, _: &str, _: &[(String, serde_json::Value)]) -> Result<(), Self::Error> {
+        Ok(())
+    }
     fn event(&mut self, _: u32, kind: &str, _: &serde_json::Value) -> Result<(), Infallible> {
         self.events.push(kind.to_owned());
         Ok(())

@@ -109,13 +109,12 @@ struct Memory {
 struct DiskFull;
 
 impl Memory {
-    fn write(&mut self, state: &[Snapshot]) -> Result<(), DiskFull> {
+    fn write(&mut self) -> Result<(), DiskFull> {
         match &mut self.writes_left {
             Some(0) => return Err(DiskFull),
             Some(left) => *left -= 1,
             None => {}
         }
-        self.state = state.to_vec();
         Ok(())
     }
 }
@@ -123,12 +122,23 @@ impl Memory {
 impl Journal for Memory {
     type Error = DiskFull;
     fn commit_round(&mut self, report: &RoundReport, state: &[Snapshot]) -> Result<(), DiskFull> {
-        self.write(state)?;
+        self.write()?;
         self.reports.push(report.clone());
+        self.state = state.to_vec();
         Ok(())
     }
     fn suspend(&mut self, state: &[Snapshot]) -> Result<(), DiskFull> {
-        self.write(state)
+        self.write()?;
+        self.state = state.to_vec();
+        Ok(())
+    }
+    fn amend(&mut self, field: &str, values: &[(String, serde_json::Value)]) -> Result<(), DiskFull> {
+        self.write()?;
+        for (owner, value) in values {
+            let snapshot = self.state.iter_mut().find(|snapshot| snapshot.owner == *owner).unwrap();
+            snapshot.meta[field] = value.clone();
+        }
+        Ok(())
     }
     fn event(&mut self, _: u32, _: &str, _: &serde_json::Value) -> Result<(), DiskFull> {
         Ok(())

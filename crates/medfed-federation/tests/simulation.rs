@@ -113,6 +113,14 @@ impl Journal for Memory {
         self.state = state.to_vec();
         Ok(())
     }
+    fn amend(&mut self, field: &str, values: &[(String, serde_json::Value)]) -> Result<(), DiskFull> {
+        self.write()?;
+        for (owner, value) in values {
+            let snapshot = self.state.iter_mut().find(|snapshot| snapshot.owner == *owner).unwrap();
+            snapshot.meta[field] = value.clone();
+        }
+        Ok(())
+    }
     fn event(&mut self, _: u32, kind: &str, _: &serde_json::Value) -> Result<(), DiskFull> {
         self.events.push(kind.to_owned());
         Ok(())

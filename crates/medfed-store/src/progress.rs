@@ -29,6 +29,28 @@ impl Store {
         self.sweep()
     }
 
+    /// Replaces one field of the small state of some owners, in one transaction; everything else that is
+    /// saved stays. Fails where nothing is saved of an owner.
+    pub fn amend_progress(
+        &self,
+        run: &RunId,
+        field: &str,
+        values: &[(String, Value)],
+    ) -> Result<(), StoreError> {
+        self.change(run, |transaction, _| {
+            let sql =
+                "UPDATE progress SET meta = json_set(meta, '$.' || ?, json(?)) WHERE run = ? AND owner = ?";
+            for (owner, value) in values {
+                let changed =
+                    transaction.execute(sql, (field, json("progress", value)?, run.as_str(), owner))?;
+                if changed == 0 {
+                    return Err(rusqlite::Error::QueryReturnedNoRows.into());
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// Keeps a model under a label of its run, which may have had another model before, and returns
     /// its hash.
     pub fn put_model(&self, run: &RunId, label: &str, bytes: &[u8]) -> Result<ModelHash, StoreError> {

@@ -111,6 +111,23 @@ fn an_unknown_run_is_answered_with_the_nearest() {
 }
 
 #[test]
+fn one_field_of_progress_is_amended_and_the_rest_stays() {
+    let (_dir, store) = store();
+    let run = id("one");
+    let parts = [part("North", b"n1"), part("South's", b"s1")];
+    store.save_progress(&run, &parts).unwrap();
+    let answers = json!({ "calls": [[1, "a'b"], null] });
+    store.amend_progress(&run, "masked", &[("South's".to_owned(), answers.clone())]).unwrap();
+    let mut expected = parts.to_vec();
+    expected[1].meta["masked"] = answers;
+    assert_eq!(store.load_progress(&run).unwrap(), expected);
+    // All or none.
+    let some = ["North", "West"].map(|owner| (owner.to_owned(), json!(7)));
+    assert!(store.amend_progress(&run, "masked", &some).is_err());
+    assert_eq!(store.load_progress(&run).unwrap(), expected);
+}
+
+#[test]
 fn progress_is_replaced_as_a_whole_and_its_files_follow() {
     let (dir, store) = store();
     let (run, blobs) = (id("one"), dir.path().join("blobs"));

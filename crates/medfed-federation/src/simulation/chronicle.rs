@@ -6,6 +6,8 @@ use crate::error::FederationError;
 use crate::journal::{Journal, Snapshot};
 use crate::observer::{Observer, Progress};
 use crate::report::{RoundReport, SecurityReport, SiteDecision, SiteStatus};
+use crate::site::{MASKED, Site};
+use medfed_dp::LedgerStorage;
 use medfed_types::RoundId;
 use serde::Serialize;
 use serde_json::json;
@@ -27,6 +29,12 @@ impl<'a, J: Journal> Chronicle<'a, J> {
     /// The state from which the run continues in the middle of a round.
     pub(super) fn suspend(&mut self, state: &[Snapshot]) -> Result<(), FederationError> {
         self.journal.suspend(state).map_err(FederationError::journal)
+    }
+
+    /// What hospitals answered under masks, before the answers leave.
+    pub(super) fn masked<S: LedgerStorage>(&mut self, sites: &[Site<S>]) -> Result<(), FederationError> {
+        let records: Vec<_> = sites.iter().filter_map(|site| Some((site.owner(), site.masked()?))).collect();
+        self.journal.amend(MASKED, &records).map_err(FederationError::journal)
     }
 
     /// The round is over.

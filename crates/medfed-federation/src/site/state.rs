@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 
 const OPTIMIZER: &str = "optimizer";
 const PARAMETERS: &str = "parameters";
+/// The part of a site's small state that changes within a round.
+pub(crate) const MASKED: &str = "masked";
 
 #[derive(Serialize, Deserialize)]
 struct Meta {
@@ -55,6 +57,12 @@ impl<S: LedgerStorage> Site<S> {
         let masked = self.party.as_ref().map(|party| party.record().clone()).unwrap_or_default();
         let meta = serde_json::to_value(Meta { paused, masked }).expect("plain numbers are JSON");
         Snapshot { owner: self.owner(), meta, blobs }
+    }
+
+    /// What it answered under masks: the field [`MASKED`] of the snapshot's small state.
+    pub(crate) fn masked(&self) -> Option<serde_json::Value> {
+        let party = self.party.as_ref()?;
+        Some(serde_json::to_value(party.record()).expect("names and numbers are JSON"))
     }
 
     /// Puts the hospital back to where the snapshot was taken.

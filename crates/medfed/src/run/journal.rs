@@ -106,6 +106,10 @@ impl Journal for StoreJournal {
         Ok(self.save(state)?)
     }
 
+    fn amend(&mut self, field: &str, values: &[(String, serde_json::Value)]) -> Result<(), JournalError> {
+        Ok(self.store.amend_progress(&self.run, field, values)?)
+    }
+
     fn event(&mut self, round: u32, kind: &str, detail: &serde_json::Value) -> Result<(), JournalError> {
         // Decisions about the budget are logged in words, at their own levels.
         if kind != "budget_decision" {
