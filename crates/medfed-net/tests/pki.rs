@@ -97,12 +97,19 @@ fn what_does_not_fit_is_named_and_changes_nothing() {
     let refused = site.install(bundle.as_bytes(), Some(other.authority().fingerprint()), NOW);
     assert!(matches!(refused, Err(PkiError::OtherAuthority { .. })));
     // The authority's certificate is missing, on a first install.
-    assert!(matches!(site.install(certificate.pem().as_bytes(), None, NOW), Err(PkiError::Certificate { .. })));
+    assert!(matches!(
+        site.install(certificate.pem().as_bytes(), None, NOW),
+        Err(PkiError::Certificate { .. })
+    ));
     // Expired, and not yet valid.
     for (now, expired) in [(NOW + 10 * DAY, true), (NOW - DAY, false)] {
         match site.install(bundle.as_bytes(), None, now) {
-            Err(PkiError::Certificate { problem: CertificateProblem::Expired { .. }, .. }) => assert!(expired),
-            Err(PkiError::Certificate { problem: CertificateProblem::NotYetValid { .. }, .. }) => assert!(!expired),
+            Err(PkiError::Certificate { problem: CertificateProblem::Expired { .. }, .. }) => {
+                assert!(expired)
+            }
+            Err(PkiError::Certificate { problem: CertificateProblem::NotYetValid { .. }, .. }) => {
+                assert!(!expired)
+            }
             result => panic!("{result:?}"),
         }
     }

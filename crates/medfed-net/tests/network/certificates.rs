@@ -3,8 +3,8 @@
 use crate::fixture::*;
 use bytes::Bytes;
 use medfed_net::{
-    AuthorityFolder, CertificateProblem, CoordinatorTransport as _, Fingerprint, Holder, LinkProblem, Party, SendError,
-    SiteTransport as _, Timing, clock,
+    AuthorityFolder, CertificateProblem, CoordinatorTransport as _, Fingerprint, Holder, LinkProblem, Party,
+    SendError, SiteTransport as _, Timing, clock,
 };
 use std::time::Duration;
 
@@ -127,8 +127,7 @@ async fn a_pinned_key_is_the_only_one_that_counts() {
     let federation = Federation::new(&["a"]);
     let coordinator = federation.coordinate().await;
     let found = federation.coordinator().certificate().unwrap().unwrap().fingerprint();
-    let mut site =
-        federation.join_by("a", route_by(coordinator.address(), None, Some(found)), QUICK).await;
+    let mut site = federation.join_by("a", route_by(coordinator.address(), None, Some(found)), QUICK).await;
     site_connected(&mut site).await;
     let expected = Fingerprint::of_key(&[9; 32]);
     let site = federation.join_by("a", route_by(coordinator.address(), None, Some(expected)), QUICK).await;
@@ -156,7 +155,8 @@ async fn a_site_cannot_answer_as_a_coordinator() {
         largest_message: LARGEST,
         timing: QUICK,
     };
-    let false_one = medfed_net::GrpcCoordinator::bind(&Holder::coordinator(folder.path()), options).await.unwrap();
+    let false_one =
+        medfed_net::GrpcCoordinator::bind(&Holder::coordinator(folder.path()), options).await.unwrap();
     let site = federation.join("b", false_one.address()).await;
     let problem = fails(&site).await;
     assert!(matches!(problem, LinkProblem::Peer(CertificateProblem::WrongParty { .. })), "{problem:?}");

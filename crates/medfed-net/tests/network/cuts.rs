@@ -2,7 +2,9 @@
 
 use crate::fixture::*;
 use crate::impaired::relay;
-use medfed_net::{CoordinatorEvent, CoordinatorTransport as _, LinkProblem, SiteEvent, SiteTransport as _, Timing};
+use medfed_net::{
+    CoordinatorEvent, CoordinatorTransport as _, LinkProblem, SiteEvent, SiteTransport as _, Timing,
+};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -121,7 +123,10 @@ async fn a_silent_link_is_noticed_by_both_sides_and_comes_back() {
     link.silent.store(true, Relaxed);
     assert!(matches!(site_loses(&mut site).await, LinkProblem::TimedOut { .. }));
     let lost = coordinator_loses(&mut coordinator).await;
-    assert!(matches!(lost, LinkProblem::TimedOut { .. } | LinkProblem::Broken { .. } | LinkProblem::Ended), "{lost:?}");
+    assert!(
+        matches!(lost, LinkProblem::TimedOut { .. } | LinkProblem::Broken { .. } | LinkProblem::Ended),
+        "{lost:?}"
+    );
     fails_as(&site, |problem| matches!(problem, LinkProblem::TimedOut { .. })).await;
     link.silent.store(false, Relaxed);
     site_connected(&mut site).await;

@@ -57,7 +57,8 @@ async fn each_fault_is_found_at_its_step() {
     assert_eq!(finding(&findings, "key").level, Level::Failure);
     assert_eq!(finding(&findings, "tcp").level, Level::Ok);
     let port: SocketAddr = address;
-    let wrong = Route { address: format!("127.0.0.2:{}", port.port()).parse().unwrap(), proxy: None, pinned: None };
+    let wrong =
+        Route { address: format!("127.0.0.2:{}", port.port()).parse().unwrap(), proxy: None, pinned: None };
     // Everything on loopback answers, but the certificate is for other addresses; or nothing answers there.
     let findings = look(&federation, "a", &wrong).await;
     assert!(findings.iter().any(|finding| finding.level == Level::Failure), "{findings:?}");
@@ -70,15 +71,16 @@ async fn a_proxy_that_opens_tls_is_named() {
     params.distinguished_name.push(rcgen::DnType::CommonName, "Inspecting Gateway");
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = params.self_signed(&key).unwrap();
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-        )
-        .unwrap();
+    let config =
+        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+            )
+            .unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {

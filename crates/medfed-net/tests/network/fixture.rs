@@ -211,7 +211,8 @@ pub(crate) async fn site_loses(site: &mut GrpcSite) -> LinkProblem {
 pub(crate) async fn fails(site: &GrpcSite) -> LinkProblem {
     let mut states = site.state();
     let waiting = states.wait_for(|state| matches!(state, LinkState::Waiting { .. }));
-    let state = timeout(PATIENCE, waiting).await.expect("a failure in time").expect("the transport goes on").clone();
+    let state =
+        timeout(PATIENCE, waiting).await.expect("a failure in time").expect("the transport goes on").clone();
     match state {
         LinkState::Waiting { problem, .. } => problem,
         state => panic!("waited for a failure, found {state:?}"),

@@ -5,7 +5,9 @@ use crate::wire::federation_client::FederationClient;
 use crate::wire::{self, coordinator_frame, site_frame};
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
-use medfed_net::{CoordinatorEvent, CoordinatorTransport as _, LinkProblem, SiteTransport as _, Timing, clock};
+use medfed_net::{
+    CoordinatorEvent, CoordinatorTransport as _, LinkProblem, SiteTransport as _, Timing, clock,
+};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -24,7 +26,11 @@ use tonic::{Code, Status, Streaming};
 
 type Client = FederationClient<Channel>;
 
-fn tls(federation: &Federation, site: Option<&str>, versions: &[&'static rustls::SupportedProtocolVersion]) -> rustls::ClientConfig {
+fn tls(
+    federation: &Federation,
+    site: Option<&str>,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> rustls::ClientConfig {
     let mut roots = RootCertStore::empty();
     let authority = federation.coordinator_folder().join("authority.crt");
     roots.add(CertificateDer::from_pem_file(authority).unwrap()).unwrap();
@@ -308,7 +314,8 @@ async fn a_session_without_a_hello_ends() {
     let mut coordinator = federation.listen(([127, 0, 0, 1], 0).into(), timing).await;
     let mut client = client(&federation, "a", coordinator.address()).await;
     let (_frames, outgoing) = mpsc::channel(1);
-    let status = client.connect(ReceiverStream::<wire::SiteFrame>::new(outgoing)).await.map(drop).unwrap_err();
+    let status =
+        client.connect(ReceiverStream::<wire::SiteFrame>::new(outgoing)).await.map(drop).unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
     // Nobody was connected.
     let mut site = federation.join("a", coordinator.address()).await;
