@@ -107,7 +107,7 @@ pub enum AggregateError {
         needed: usize,
     },
     /// Updates are out of line, and the run is to stop then.
-    #[error("updates are out of line")]
+    #[error("updates are out of line: {}", names(sites))]
     OutOfLine {
         /// Whose.
         sites: Vec<SiteId>,
@@ -166,6 +166,10 @@ pub enum AggregateError {
     /// Stored state cannot be read.
     #[error("the stored state of the rule cannot be restored: {0}")]
     State(#[from] StateFault),
+}
+
+fn names(sites: &[SiteId]) -> String {
+    sites.iter().map(SiteId::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// What is wrong with stored state.

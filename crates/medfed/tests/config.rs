@@ -40,7 +40,7 @@ fn the_documented_configuration_is_valid() {
     note: fairness: is off: its keys have no effect until `fairness.enabled` is true
     note: privacy.epsilon_budget: ε = 50 is a weak guarantee; 10 and less are customary
     note: secure_aggregation.mode: sum: the coordinator sees one sum of all updates
-    note: robust_aggregation.enable_detection: has no effect under masks: nobody sees a single update
+    note: robust_aggregation.enable_detection: has no effect under masks that open sums only (`secure_aggregation.mode: selection` opens norms and directions)
     "#);
 }
 
@@ -58,7 +58,7 @@ fn the_shipped_configuration_is_valid_and_runs() {
 
     note: privacy.epsilon_budget: ε = 50 is a weak guarantee; 10 and less are customary
     note: secure_aggregation.mode: sum: the coordinator sees one sum of all updates
-    note: robust_aggregation.enable_detection: has no effect under masks: nobody sees a single update
+    note: robust_aggregation.enable_detection: has no effect under masks that open sums only (`secure_aggregation.mode: selection` opens norms and directions)
     "#);
 }
 
