@@ -23,7 +23,7 @@ fn axe() -> Option<&'static str> {
 /// its impact.
 pub(crate) fn check(browser: &Browser, page: &str, rules: &[&str]) {
     let Some(axe) = axe() else { return };
-    browser.script(&format!("{axe}; window.axe = axe;"));
+    browser.asynchronous(&format!("{axe}; window.axe = axe; done(true);"));
     let options = if rules.is_empty() {
         "{}".to_owned()
     } else {

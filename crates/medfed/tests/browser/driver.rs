@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Milliseconds for a script that waits for something: a page that is left takes its script along unnoticed.
-const SCRIPT: u32 = 5000;
+const SCRIPT: u32 = 1000;
 
 /// An open browser, and the driver it belongs to; both end with it.
 pub(crate) struct Browser {
@@ -99,7 +99,7 @@ impl Browser {
     /// Waits until an expression of the page is true. The page may change meanwhile.
     pub(crate) fn wait(&self, what: &str, condition: &str) {
         let look = format!(
-            "const done = arguments[arguments.length - 1], end = performance.now() + 2000; \
+            "const done = arguments[arguments.length - 1], end = performance.now() + 500; \
              (function look() {{ let found = false; try {{ found = Boolean({condition}); }} catch {{}} \
              if (found || performance.now() > end) done(found); else setTimeout(look, 30); }})();"
         );

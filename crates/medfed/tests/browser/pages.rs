@@ -24,6 +24,9 @@ const PAGES: [&str; 10] = [
 fn is_sound(browser: &Browser, dashboard: &Dashboard, path: &str) {
     browser.go(&dashboard.at(path));
     browser.wait_for_parts();
+    let bytes = "fetch(location).then((answer) => answer.arrayBuffer()).then((all) => done(all.byteLength))";
+    let bytes = browser.asynchronous(bytes).as_u64();
+    assert!(bytes.is_some_and(|bytes| bytes < 100_000), "{path} has {bytes:?} bytes");
     for (dark, width) in [(false, 1280), (true, 1280), (false, 390)] {
         browser.dark(dark);
         browser.window(width, 900);
