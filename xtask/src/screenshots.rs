@@ -18,7 +18,7 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<Verdict> {
     eprintln!("== a run to show");
     let mut train = workspace.cargo();
     train.args(["run", "--quiet", "--release", "--package", "medfed", "--", "simulate"]);
-    train.args(["--seed", "4", "--rounds", "12", "--set", "data.samples_per_client=1200"]);
+    train.args(["--seed", "4", "--rounds", "10", "--set", "data.image_size=28"]);
     train.args(["--set", "fairness.enabled=true", "--set", "secure_aggregation.enabled=true"]);
     train.arg("--out").arg(folder.join("results"));
     succeeds(train)?;
