@@ -11,8 +11,9 @@
 //! ```
 //!
 //! A round is an invitation; then, with weights, a session that sums numbers of samples; then a session that
-//! sums updates, with two more steps where it selects among them, or a coin and a session for each group. An attempt that fails before an input has left is
-//! repeated without the hospitals that made it fail ([`Opening::close`]).
+//! sums updates, with two more steps where it selects among them, or a coin and a session for each group. An
+//! attempt that fails before an input has left is repeated without the hospitals that made it fail
+//! ([`Opening::close`]).
 //!
 //! Both machines are deterministic: names of sessions follow from the coordinator's key, round and attempt,
 //! a hospital's keys from its own key of the run, the terms and the call. A round that is done again after a

@@ -128,11 +128,6 @@ impl Opening {
         self.step
     }
 
-    /// The attempt, counted from 0.
-    pub fn attempt(&self) -> u8 {
-        self.attempt
-    }
-
     /// Takes the answer of a hospital, from a transport that knows who sent it. The same answer again
     /// changes nothing.
     ///
@@ -450,4 +445,11 @@ fn reveal(
 
 fn mean(opened: &OpenedSum) -> OpenedMean {
     OpenedMean { sites: opened.sites(), mean: opened.mean().into_iter().map(|value| value as f32).collect() }
+}
+
+#[cfg(test)]
+impl Opening {
+    pub(super) fn attempt(&self) -> u8 {
+        self.attempt
+    }
 }

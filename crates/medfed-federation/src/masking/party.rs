@@ -2,7 +2,7 @@
 
 use super::MaskingError;
 use super::error::Peer;
-use super::wire::{Phase, Place, Step};
+use super::wire::{Phase, Place};
 use medfed_secagg::site::{Left, Participation};
 use medfed_secagg::{Digest, Identity};
 use medfed_types::{RoundId, SecretKey, SecretRng, SiteId};
@@ -143,15 +143,5 @@ impl Record {
         let sent = |left: Left| Sent { round: left.round, message: *left.message.as_bytes() };
         let Participation { counts, updates } = participation;
         (self.counts, self.updates) = (counts.map(sent), updates.map(sent));
-    }
-
-    /// Whether a masked update has left in a round. No other leaves then, whatever is asked.
-    pub fn has_left(&self, round: RoundId) -> bool {
-        self.updates.is_some_and(|sent| sent.round >= round)
-    }
-
-    /// The steps of the newest round that were answered, in the order in which they were.
-    pub fn steps(&self) -> impl Iterator<Item = (RoundId, Step)> {
-        self.answered.iter().map(|(place, _)| (place.round, place.step))
     }
 }

@@ -33,7 +33,6 @@ pub struct Session {
     at: Option<Place>,
     state: State,
     last: Option<Last>,
-    refused: Option<SecaggError>,
 }
 
 /// The newest answer.
@@ -87,7 +86,7 @@ impl Session {
     /// hospitals, from a source that the hospital trusts.
     pub fn new(expected: Expectation, roster: Roster, update: RawUpdate) -> Self {
         let (range, prospect, at, state) = (None, None, None, State::Idle);
-        Self { expected, roster, update, range, prospect, withheld: 0, at, state, last: None, refused: None }
+        Self { expected, roster, update, range, prospect, withheld: 0, at, state, last: None }
     }
 
     /// Answers a call. `party` must be durable before the answer leaves.
@@ -134,16 +133,10 @@ impl Session {
                 place.answer(&Verdict::Refused { reason, culprits })
             }
         };
-        self.refused = said.err();
         self.at = Some(place);
         let answer: Arc<[u8]> = answer.into();
         self.last = Some(Last { place, call, answer: Arc::clone(&answer) });
         Ok(answer)
-    }
-
-    /// Why the newest call ended the hospital's part in the session; nothing where it did not.
-    pub fn refused(&self) -> Option<&SecaggError> {
-        self.refused.as_ref()
     }
 
     /// Whether a call may come now.

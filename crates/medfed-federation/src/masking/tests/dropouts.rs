@@ -27,7 +27,9 @@ impl Model<'_> {
     /// Those who answer the next call.
     fn answered(&mut self, asked: &[usize]) -> Vec<usize> {
         let there: Vec<usize> = asked.iter().copied().filter(|site| self.left[*site] > 0).collect();
-        there.iter().for_each(|site| self.left[*site] -= 1);
+        for site in &there {
+            self.left[*site] -= 1;
+        }
         there
     }
 
@@ -115,24 +117,21 @@ fn check_sum(plan: MaskingPlan, patience: &Patience) {
     for site in report.attempts.iter().flat_map(|attempt| &attempt.left_out) {
         assert!(report.lost.iter().any(|lost| lost.hospital == *site), "only who was silent is left out");
     }
-    match expected {
-        Some(summed) => {
-            let opened = unmasked.opened.unwrap_or_else(|reason| panic!("{patience:?}: {reason}"));
-            let summed: Vec<SiteId> = summed.into_iter().map(site).collect();
-            assert_eq!(opened.len(), 1);
-            assert_eq!((&opened[0].sites, &report.survivors), (&summed, &summed), "{patience:?}");
-            assert_mean(&opened[0], &updates(patience.len()), by_samples);
-        }
-        None => {
-            let reason = unmasked.opened.expect_err("too few hospitals");
-            assert!(report.survivors.is_empty());
-            // Who fell silent is named.
-            for lost in &report.lost {
-                assert!(reason.contains(lost.hospital.as_str()), "{reason}");
-            }
-            assert!(!report.lost.is_empty(), "{patience:?}: {reason}");
-        }
+    if let Some(summed) = expected {
+        let opened = unmasked.opened.unwrap_or_else(|reason| panic!("{patience:?}: {reason}"));
+        let summed: Vec<SiteId> = summed.into_iter().map(site).collect();
+        assert_eq!(opened.len(), 1);
+        assert_eq!((&opened[0].sites, &report.survivors), (&summed, &summed), "{patience:?}");
+        assert_mean(&opened[0], &updates(patience.len()), by_samples);
+        return;
     }
+    let reason = unmasked.opened.expect_err("too few hospitals");
+    assert!(report.survivors.is_empty());
+    // Who fell silent is named.
+    for lost in &report.lost {
+        assert!(reason.contains(lost.hospital.as_str()), "{reason}");
+    }
+    assert!(!report.lost.is_empty(), "{patience:?}: {reason}");
 }
 
 fn sums() -> [MaskingPlan; 3] {
@@ -146,7 +145,9 @@ fn one_or_more_hospitals_may_fall_silent_at_any_step() {
         for gone in 1..=2 {
             for calls in 0..ALL {
                 let patience = (0..hospitals).map(|site| if site < gone { calls } else { 99 }).collect();
-                sums().into_iter().for_each(|plan| check_sum(plan, &patience));
+                for plan in sums() {
+                    check_sum(plan, &patience);
+                }
             }
         }
     }

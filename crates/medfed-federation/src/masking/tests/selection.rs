@@ -1,6 +1,7 @@
 //! Selection under masks: the open rule's choice, its exclusions, and coordinators that choose otherwise.
 
 use super::*;
+use crate::masking::wire::{Place, Verdict};
 use crate::report::Revealed;
 use medfed_aggregate::anomaly::{DetectorSettings, Expected, Method, OnDetection, Statistic};
 use medfed_aggregate::selection::{Detection, NotSelected, ProductHistory, SelectionRule};
@@ -250,8 +251,11 @@ fn a_hospital_signs_its_own_selection_only() {
         bytes[bits] = selected & !first | other & 0b111_1111;
         assert_eq!(bytes[bits].count_ones(), 4, "{selected:b}");
         let forged = Message { to: call.to.clone(), bytes: bytes.into() };
-        hospitals.handle(&forged).unwrap();
-        assert_eq!(hospitals.sessions[&call.to].refused(), Some(&SecaggError::OtherSelection), "{at}");
+        let answer = hospitals.handle(&forged).unwrap();
+        let Verdict::Refused { reason, .. } = Place::of_answer(&answer, &call.to).unwrap().1 else {
+            panic!("hospital {at} signed another's selection");
+        };
+        assert_eq!(reason, SecaggError::OtherSelection.to_string());
         // The right one comes too late: the state is gone.
         assert!(hospitals.handle(call).is_err());
     }
