@@ -211,7 +211,15 @@ impl Browser {
     }
 
     fn element(&self, css: &str) -> String {
-        let found = self.command("/element", &json!({ "using": "css selector", "value": css }));
+        // The page that it is on may be on its way.
+        let deadline = Instant::now() + PATIENCE;
+        let query = json!({ "using": "css selector", "value": css });
+        let found = loop {
+            match self.send("POST", "/element", &query) {
+                Ok(found) => break found,
+                Err(error) => assert!(Instant::now() < deadline, "{css} is not there: {error}"),
+            }
+        };
         let id = found.as_object().and_then(|found| found.values().next()).and_then(Value::as_str);
         id.expect("an element has an id").to_owned()
     }

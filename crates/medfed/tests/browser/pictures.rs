@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 /// Name, page, width and height in pixels, and whether it is dark.
 const PICTURES: [(&str, &str, u32, u32, bool); 4] = [
-    ("dashboard", "/", 1200, 960, false),
-    ("dashboard-technical-dark", "/technical", 1200, 960, true),
+    ("dashboard", "/", 1280, 960, false),
+    ("dashboard-technical-dark", "/technical", 1280, 960, true),
     ("dashboard-clinical-phone", "/clinical", 390, 844, false),
     ("dashboard-phone-dark", "/", 390, 844, true),
 ];
