@@ -31,6 +31,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
+/// Events that wait at most; then the coordinator is held back. Messages may be as large as a model.
+const EVENTS: usize = 4;
 /// Shortest and longest beat that a coordinator may set.
 const BEATS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(600)];
 
@@ -94,7 +96,7 @@ impl GrpcSite {
         }
         let folder = options.spool.clone();
         private(&folder).await.map_err(|source| NetError::Spool { path: folder.clone(), source })?;
-        let (sender, events) = mpsc::channel(QUEUE);
+        let (sender, events) = mpsc::channel(EVENTS);
         let (state, _) = watch::channel(LinkState::Connecting { attempt: 1 });
         let spool = Spool::new(folder, options.largest_message.saturating_mul(2));
         let link = Arc::new(Link { holder: holder.clone(), options, spool, queue: Mutex::default(), state });
@@ -198,7 +200,7 @@ enum Ended {
 
 /// One connection, from dialling to its end.
 async fn session(link: &Link, events: &mpsc::Sender<SiteEvent>) -> Ended {
-    let (session, mut inbound, welcome, coordinator, rest) = match open(link).await {
+    let (session, mut inbound, welcome, coordinator) = match open(link).await {
         Ok(opened) => opened,
         Err(problem) => return Ended::Before(problem),
     };
@@ -211,17 +213,16 @@ async fn session(link: &Link, events: &mpsc::Sender<SiteEvent>) -> Ended {
     }
     let beat = Duration::from_millis(u64::from(welcome.beat_ms)).clamp(BEATS[0], BEATS[1]);
     Ended::After(tokio::select! {
-        problem = session.write(&mut queue) => problem,
+        biased;
+        // First: it hears why, the others only that.
         problem = session.read(&mut inbound, link, events) => problem,
+        problem = session.write(&mut queue) => problem,
         problem = session.beat(beat, &coordinator) => problem,
-        // Nobody listens any more, or the requests' stream was given up.
-        () = rest.closed() => LinkProblem::Ended,
         () = events.closed() => LinkProblem::Ended,
     })
 }
 
-type Opened =
-    (Session, Streaming<wire::CoordinatorFrame>, wire::Welcome, Certificate, mpsc::Sender<wire::SiteFrame>);
+type Opened = (Session, Streaming<wire::CoordinatorFrame>, wire::Welcome, Certificate);
 
 async fn open(link: &Link) -> Result<Opened, LinkProblem> {
     let SiteOptions { route, timing, .. } = &link.options;
@@ -235,7 +236,7 @@ async fn open(link: &Link) -> Result<Opened, LinkProblem> {
     let (frames, outgoing) = mpsc::channel(8);
     let mut session = Session {
         client,
-        frames: frames.clone(),
+        frames,
         heard: Mutex::new(Instant::now()),
         fault,
         own: identity.certificate().clone(),
@@ -254,7 +255,7 @@ async fn open(link: &Link) -> Result<Opened, LinkProblem> {
     let (inbound, first) = opened.map_err(|error| session.problem(&error))?;
     match first.and_then(|frame| frame.content) {
         Some(coordinator_frame::Content::Welcome(welcome)) if welcome.protocol == PROTOCOL => {
-            Ok((session, inbound, welcome, coordinator, frames))
+            Ok((session, inbound, welcome, coordinator))
         }
         Some(coordinator_frame::Content::Welcome(welcome)) => {
             Err(LinkProblem::Version { found: welcome.protocol, ours: PROTOCOL })
