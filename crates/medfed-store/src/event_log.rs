@@ -35,11 +35,22 @@ pub struct LoggedEvent {
     pub bytes: Vec<u8>,
 }
 
+/// What is reported of a round.
+#[derive(Debug, Clone)]
+pub struct RoundReports {
+    /// The round.
+    pub round: RoundId,
+    /// Its report.
+    pub report: Value,
+    /// What each site did in it.
+    pub sites: Vec<(SiteId, Value)>,
+}
+
 /// What a commit leaves of the events that led to it.
 #[derive(Debug, Clone, Default)]
 pub struct Commit {
-    /// The report of the round that ended, and what each site did in it; nothing where none ended.
-    pub round: Option<(RoundId, Value, Vec<(SiteId, Value)>)>,
+    /// What is reported of the round that ended; nothing where none ended.
+    pub round: Option<RoundReports>,
     /// Documents by name, each as JSON text.
     pub documents: Vec<(String, String)>,
     /// The state from which the next events go on; it replaces all earlier state.
@@ -86,7 +97,7 @@ impl Store {
     pub fn commit_logged(&self, run: &RunId, commit: &Commit) -> Result<(), StoreError> {
         self.change(run, |transaction, store| {
             let name = run.as_str();
-            if let Some((round, report, sites)) = &commit.round {
+            if let Some(RoundReports { round, report, sites }) = &commit.round {
                 transaction.execute(
                     "INSERT OR REPLACE INTO rounds (run, round, report) VALUES (?, ?, ?)",
                     (name, round.0, json("round", report)?),
@@ -144,12 +155,11 @@ impl Reader {
         let damaged = |number, problem| StoreError::EventLog { run: run.clone(), number, problem };
         let blobs = Files::blobs(&self.dir);
         let mut digest = head.base;
-        let mut expected = head.next - (rows.len() as u64).min(head.next);
-        for (number, time, inline, file, kept) in rows {
+        let first = head.next - (rows.len() as u64).min(head.next);
+        for (expected, (number, time, inline, file, kept)) in (first..).zip(rows) {
             if number != expected {
                 return Err(damaged(expected, "it is missing").into());
             }
-            expected += 1;
             let bytes = match (inline, file) {
                 (Some(bytes), None) => bytes,
                 (None, Some(name)) => {

@@ -31,7 +31,7 @@ pub mod store;
 
 pub use audit::AuditFolder;
 pub use error::StoreError;
-pub use event_log::{Commit, LoggedEvent};
+pub use event_log::{Commit, LoggedEvent, RoundReports};
 pub use files::ModelHash;
 pub use ledger::{Payment, SqliteLedger};
 pub use progress::ProgressPart;

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use medfed_store::event_log::INLINE;
-use medfed_store::{Commit, LoggedEvent, ProgressPart, RunRecord, RunStatus, Store, StoreError, Timestamp};
+use medfed_store::{
+    Commit, LoggedEvent, ProgressPart, RoundReports, RunRecord, RunStatus, Store, StoreError, Timestamp,
+};
 use medfed_types::{RoundId, RunId, Seed, SiteId};
 use serde_json::json;
 use std::path::Path;
@@ -31,7 +33,7 @@ fn events(store: &Store) -> Result<Vec<LoggedEvent>, StoreError> {
 }
 
 fn log(store: &Store, bytes: &[u8]) -> u64 {
-    store.log_event(&run(), Timestamp(bytes.len() as i64), bytes).unwrap()
+    store.log_event(&run(), Timestamp(bytes.len().try_into().unwrap()), bytes).unwrap()
 }
 
 fn blobs(dir: &Path) -> usize {
@@ -41,11 +43,11 @@ fn blobs(dir: &Path) -> usize {
 fn commit(through: u64) -> Commit {
     let state = ProgressPart { owner: "coordinator".into(), meta: json!({}), bytes: b"state".to_vec() };
     Commit {
-        round: Some((
-            RoundId(1),
-            json!({ "auc": 0.5 }),
-            vec![(SiteId::try_from("North").unwrap(), json!({ "steps": 3 }))],
-        )),
+        round: Some(RoundReports {
+            round: RoundId(1),
+            report: json!({ "auc": 0.5 }),
+            sites: vec![(SiteId::try_from("North").unwrap(), json!({ "steps": 3 }))],
+        }),
         documents: vec![("timing".into(), "{}".into())],
         state: vec![state],
         through,
@@ -64,7 +66,7 @@ fn events_come_back_in_order_after_a_restart_and_a_commit_forgets_them() {
     let found = events(&store).unwrap();
     assert_eq!(
         found.iter().map(|e| (e.number, e.time.0)).collect::<Vec<_>>(),
-        [(1, 1), (2, INLINE as i64 + 1), (3, 0)]
+        [(1, 1), (2, i64::try_from(INLINE).unwrap() + 1), (3, 0)]
     );
     assert!(found[0].bytes == b"a" && found[1].bytes == large && found[2].bytes.is_empty());
     store.commit_logged(&run(), &commit(2)).unwrap();

@@ -33,7 +33,7 @@ pub(crate) enum Command {
     Simulate(simulate::Args),
     Dashboard(dashboard::Args),
     Coordinator(coordinator::Args),
-    Site(site::SiteCommand),
+    Site(Box<site::SiteCommand>),
     Pki(pki::PkiCommand),
     Federation(federation::FederationCommand),
     FederationDemo(federation_demo::Args),

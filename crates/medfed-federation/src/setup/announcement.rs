@@ -102,7 +102,7 @@ impl Announcement {
             (Some(plan), true) => plan.terms(),
             (found, _) => {
                 let word = |there: bool| if there { "a privacy plan" } else { "no privacy" };
-                return Err(differs("plan", word(privacy.enabled).to_owned(), word(found.is_some())));
+                return Err(differs("plan", word(privacy.enabled), word(found.is_some())));
             }
         };
         let PlanTerms {
@@ -166,13 +166,17 @@ fn same<T: PartialEq + std::fmt::Display>(
     expected: T,
     found: T,
 ) -> Result<(), FederationError> {
-    if expected == found { Ok(()) } else { Err(differs(what, expected.to_string(), found)) }
+    if expected == found { Ok(()) } else { Err(differs(what, expected, found)) }
 }
 
 fn at_most(what: &'static str, limit: f64, found: f64) -> Result<(), FederationError> {
     if found <= limit { Ok(()) } else { Err(differs(what, format!("at most {limit}"), found)) }
 }
 
-fn differs(what: &'static str, expected: String, found: impl std::fmt::Display) -> FederationError {
-    FederationError::Announcement { what, expected, found: found.to_string() }
+fn differs(
+    what: &'static str,
+    expected: impl std::fmt::Display,
+    found: impl std::fmt::Display,
+) -> FederationError {
+    FederationError::Announcement { what, expected: expected.to_string(), found: found.to_string() }
 }

@@ -100,7 +100,7 @@ impl<T: CoordinatorTransport> CoordinatorRuntime<T> {
                 },
                 () = until(alarm), if room => {
                     alarm = None;
-                    give(&commands, Some(Command::Wake));
+                    give(&commands, Command::Wake);
                 }
                 heard = transport.recv(), if room => match heard {
                     Some(heard) => give(&commands, command(heard)),
@@ -125,17 +125,15 @@ async fn until(alarm: Option<Instant>) {
 
 /// There is room: it was looked for, and nobody else gives commands. An engine that has ended is noticed by
 /// what it leaves.
-fn give(commands: &mpsc::Sender<Command>, command: Option<Command>) {
-    if let Some(command) = command {
-        let _ = commands.try_send(command);
-    }
+fn give(commands: &mpsc::Sender<Command>, command: Command) {
+    let _ = commands.try_send(command);
 }
 
-fn command(heard: Heard) -> Option<Command> {
+fn command(heard: Heard) -> Command {
     match heard {
-        Heard::Connected { site, .. } => Some(Command::Connected(site)),
-        Heard::Disconnected { site, problem } => Some(Command::Gone(site, problem.to_string())),
-        Heard::Message { from, bytes } => Some(Command::Packet(from, bytes)),
+        Heard::Connected { site, .. } => Command::Connected(site),
+        Heard::Disconnected { site, problem } => Command::Gone(site, problem.to_string()),
+        Heard::Message { from, bytes } => Command::Packet(from, bytes),
     }
 }
 

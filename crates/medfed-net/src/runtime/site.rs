@@ -150,7 +150,7 @@ impl<T: SiteTransport> SiteRuntime<T> {
         let (outbox, mut outcomes) = mpsc::unbounded_channel();
         let working = tokio::task::spawn_blocking({
             let commands = commands.downgrade();
-            move || engine.work(inbox, commands, &outbox)
+            move || engine.work(inbox, &commands, &outbox)
         });
         let mut farewell = None;
         let status = loop {

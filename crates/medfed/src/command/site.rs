@@ -6,11 +6,14 @@ mod run;
 
 use crate::failure::Failure;
 
-/// Take part in a federation as a hospital.
+/// Take part in a federation as a hospital; without a further command, as `medfed site run`.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct SiteCommand {
     #[command(subcommand)]
-    action: Action,
+    action: Option<Action>,
+    #[command(flatten)]
+    run: Option<run::Args>,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -23,10 +26,12 @@ enum Action {
 impl SiteCommand {
     /// Runs it.
     pub(crate) fn run(self) -> Result<(), Failure> {
-        match self.action {
-            Action::Enroll(args) => enroll::run(&args),
-            Action::Doctor(args) => doctor::run(&args),
-            Action::Run(args) => run::run(&args),
+        match (self.action, self.run) {
+            (Some(Action::Enroll(args)), _) => enroll::run(&args),
+            (Some(Action::Doctor(args)), _) => doctor::run(&args),
+            (Some(Action::Run(args)), _) | (None, Some(args)) => run::run(&args),
+            // clap asks for one of the two.
+            (None, None) => Err(Failure::user(anyhow::anyhow!("nothing to do")).hint("medfed site --help")),
         }
     }
 }

@@ -93,6 +93,18 @@ impl Coordinated {
             prepared.id,
             super::summary::rounds(order.config.federated.num_rounds)
         ));
+        for note in order.config.notes() {
+            display.say(&format!("note: {}: {}", note.key, note.text));
+        }
+        if order.config.secure_aggregation.audit_enabled {
+            display.warn(
+                "runs between machines keep no audit log yet: reports and events are in the store alone",
+            );
+        }
+        if !order.config.privacy.enabled {
+            display
+                .warn("privacy is off: updates and model are functions of the images, nothing protects them");
+        }
         Ok(Self {
             order,
             store,
@@ -132,19 +144,18 @@ impl Coordinated {
     ) -> Result<CoordinatorMachine, Failure> {
         let config = &self.prepared.config;
         let kept = self.store.document(&self.prepared.id, OFFER).map_err(store_failure)?;
-        let offer = match kept {
-            Some(text) => serde_json::from_str(&text).map_err(Failure::internal)?,
-            None => {
-                let offer = Offer {
-                    configuration: config.to_yaml(),
-                    rounds: config.federated.num_rounds,
-                    cohort: invited.to_vec(),
-                    revocations,
-                };
-                let text = serde_json::to_string(&offer).map_err(Failure::internal)?;
-                self.store.put_document(&self.prepared.id, OFFER, &text).map_err(store_failure)?;
-                offer
-            }
+        let offer = if let Some(text) = kept {
+            serde_json::from_str(&text).map_err(Failure::internal)?
+        } else {
+            let offer = Offer {
+                configuration: config.to_yaml(),
+                rounds: config.federated.num_rounds,
+                cohort: invited.to_vec(),
+                revocations,
+            };
+            let text = serde_json::to_string(&offer).map_err(Failure::internal)?;
+            self.store.put_document(&self.prepared.id, OFFER, &text).map_err(store_failure)?;
+            offer
         };
         let mut known = BTreeMap::new();
         for certified in &offer.cohort {
@@ -239,8 +250,7 @@ fn metadata(
     spent: Epsilon,
     round: Option<u32>,
 ) -> CheckpointMetadata {
-    let plain =
-        plain_metadata(&founded.network, &founded.classes, &prepared.config, spent, &prepared.id);
+    let plain = plain_metadata(&founded.network, &founded.classes, &prepared.config, spent, &prepared.id);
     CheckpointMetadata {
         privacy: plain.privacy.map(|statement| PrivacyStatement {
             reproducible_noise: prepared.reproducible_noise,
@@ -329,7 +339,7 @@ impl Founding for Founder {
                 let weights = read_weights(path).map_err(unusable)?;
                 adapt(weights, &network.target(), setup.initial_parameters()).map_err(unusable)?.0
             }
-            _ => setup.initial_parameters(),
+            section::Pretrained::Shipped(_) => setup.initial_parameters(),
         };
         *lock(&self.founded) = Some(Founded { network, classes: setup.classes().to_vec() });
         setup.coordinator(parameters)

@@ -144,7 +144,7 @@ impl Display {
                     .with_key("left", time_left),
             );
             bar.set_prefix("training");
-            bar.set_message(format!("round 1/{}", rounds));
+            bar.set_message(format!("round 1/{rounds}"));
             bar.enable_steady_tick(Duration::from_millis(250));
             self.state().rounds = Some(bar);
         }

@@ -9,7 +9,7 @@ use medfed_federation::Snapshot;
 use medfed_federation::report::RoundReport;
 use medfed_protocol::coordinator::{Admission, CoordinatorEffect, CoordinatorEvent, CoordinatorMachine};
 use medfed_protocol::{Packet, Payload};
-use medfed_store::{Commit, LoggedEvent, ProgressPart, Store, StoreError, Timestamp};
+use medfed_store::{Commit, LoggedEvent, ProgressPart, RoundReports, Store, StoreError, Timestamp};
 use medfed_types::{RoundId, RunId, SiteId};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -249,7 +249,11 @@ impl Engine {
             bytes: Vec::new(),
         });
         let commit = Commit {
-            round: Some((RoundId(report.round_num), json(serde_json::to_value(report))?, sites)),
+            round: Some(RoundReports {
+                round: RoundId(report.round_num),
+                report: json(serde_json::to_value(report))?,
+                sites,
+            }),
             documents,
             state,
             through,

@@ -128,10 +128,10 @@ impl Engine {
     pub(super) fn work(
         mut self,
         mut inbox: mpsc::Receiver<Command>,
-        answers: mpsc::WeakSender<Command>,
+        answers: &mpsc::WeakSender<Command>,
         outbox: &mpsc::UnboundedSender<Outcome>,
     ) -> Result<(), RuntimeError> {
-        let done = self.serve(&mut inbox, &answers, outbox);
+        let done = self.serve(&mut inbox, answers, outbox);
         // Before the hospital is waited for: it may wait for a place.
         drop(inbox);
         drop(self.current);
@@ -156,7 +156,9 @@ impl Engine {
                     self.coordinator = Some(key);
                     self.keeper.link(true, "");
                     let hello = self.current.as_ref().and_then(|current| current.machine.hello());
-                    hello.into_iter().for_each(|packet| say(outbox, Outcome::Send(packet)));
+                    if let Some(packet) = hello {
+                        say(outbox, Outcome::Send(packet));
+                    }
                 }
                 Command::Gone(problem) => self.keeper.link(false, &problem),
                 Command::Packet(bytes) => self.hear(&bytes, answers, outbox)?,
@@ -217,7 +219,9 @@ impl Engine {
             Ok(Admission::Fresh(_)) if current.over => Ok(()),
             Ok(Admission::Fresh(event)) => self.happened(event, outbox),
             Ok(Admission::Known(packets)) => {
-                packets.into_iter().for_each(|packet| say(outbox, Outcome::Send(packet)));
+                for packet in packets {
+                    say(outbox, Outcome::Send(packet));
+                }
                 Ok(())
             }
             Err(error) => self.refuse(&error),
