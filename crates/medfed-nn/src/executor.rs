@@ -10,6 +10,7 @@
 //! sum follows from the kept output gradients scaled by the clip factors (book-keeping: Bu, Wang, Zha,
 //! Karypis 2023); there is no second backward pass.
 
+mod cost;
 mod geometry;
 mod lifetime;
 mod pass;

@@ -14,6 +14,7 @@
     reason = "kernels are compiled for the vector unit at hand only if they are inlined into its dispatcher"
 )]
 
+pub(crate) mod convolution;
 pub(crate) mod correlate;
 pub(crate) mod gram;
 pub(crate) mod group_norm;
@@ -22,6 +23,7 @@ pub(crate) mod pack;
 pub(crate) mod pool;
 mod tile;
 pub(crate) mod vector;
+pub(crate) mod winograd;
 
 /// Channels are padded to a multiple of this: the widest vector register in floats.
 pub(crate) const LANES: usize = 16;

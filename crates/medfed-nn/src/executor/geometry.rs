@@ -1,11 +1,14 @@
 //! The geometry of a convolution: which taps can meet the map, where they lie in memory, and the phases
 //! in which gradients go back through a stride.
 
+use super::cost::Sizes;
 use super::plan::Mode;
+use crate::kernels::convolution::{Convolution, WeightGradient};
 use crate::kernels::correlate::{Correlation, Grid};
 use crate::kernels::outer::OuterSum;
 use crate::kernels::pack::WeightShape;
-use crate::kernels::{Map, padded};
+use crate::kernels::winograd::Side;
+use crate::kernels::{LANES, Map, padded};
 use crate::network::{MapShape, Window};
 
 /// How a layer's part of the per-unit norms is computed.
@@ -25,7 +28,9 @@ pub(super) enum Method {
 pub(super) struct Phase {
     /// Taps, last first, so that they meet ascending positions of the output.
     pub(super) taps: [Vec<usize>; 2],
-    pub(super) correlation: Correlation,
+    pub(super) kernel: Convolution,
+    /// Floats of its weights, packed for the direct way.
+    pub(super) packed_len: usize,
 }
 
 /// A convolution, or a linear layer as a convolution of one pixel.
@@ -37,10 +42,10 @@ pub(super) struct Layer {
     pub(super) bias: Option<(usize, usize)>,
     pub(super) shape: WeightShape,
     pub(super) method: Method,
-    pub(super) forward: Option<Correlation>,
+    pub(super) forward: Option<Convolution>,
     pub(super) backward: Vec<Phase>,
     /// The weight gradient; absent if the weight is frozen.
-    pub(super) outer: Option<OuterSum>,
+    pub(super) outer: Option<WeightGradient>,
     stride: [usize; 2],
     /// Padding before the first tap in use.
     padding: [usize; 2],
@@ -143,7 +148,7 @@ impl Layer {
     }
 
     pub(super) fn set_forward(&mut self, x: &Map, y: &Map) {
-        self.forward = Some(Correlation {
+        let correlation = Correlation {
             source: self.input_grid(x),
             target: grid(y),
             rows: self.output[0],
@@ -152,7 +157,15 @@ impl Layer {
             tap_stride: x.row(),
             run: self.run(x),
             width: self.shape.padded_outputs,
-        });
+        };
+        let (inputs, outputs) = (self.shape.padded_inputs, self.shape.padded_outputs);
+        let sizes = self.in_tiles().then_some(Sizes { map: self.output, inputs, outputs });
+        self.forward = Some(Convolution::new(correlation, sizes.and_then(Sizes::side_forward)));
+    }
+
+    /// Whether Winograd's tiles fit.
+    fn in_tiles(&self) -> bool {
+        self.shape.taps == [3, 3] && self.stride == [1, 1] && self.shape.padded_inputs.is_multiple_of(LANES)
     }
 
     fn run(&self, x: &Map) -> usize {
@@ -172,7 +185,8 @@ impl Layer {
 
     /// Places of the input, the output's gradient and, where it is wanted, the input's gradient.
     pub(super) fn set_backward(&mut self, x: &Map, dy: &Map, dx: Option<&Map>) {
-        self.outer = Some(OuterSum {
+        let (inputs, outputs) = (self.shape.padded_inputs, self.shape.padded_outputs);
+        let sum = OuterSum {
             source: self.input_grid(x),
             output: grid(dy),
             rows: self.output[0],
@@ -181,7 +195,13 @@ impl Layer {
             tap_stride: x.row(),
             run: self.run(x),
             width: self.shape.padded_outputs,
-        });
+        };
+        let sizes = self.in_tiles().then_some(Sizes { map: self.output, inputs, outputs });
+        // Ghost norms are those of the definition, which tiles of four leave by more than the margin of
+        // the clip factors.
+        let within = if self.method == Method::Ghost { &[Side::Two][..] } else { &[Side::Two, Side::Four] };
+        self.outer = Some(WeightGradient::new(sum, sizes.and_then(|sizes| sizes.side_gradient(within))));
+        let sizes = self.in_tiles().then_some(Sizes { map: self.input, inputs: outputs, outputs: inputs });
         let Some(dx) = dx else { return };
         for row in 0..self.stride[0].min(self.input[0]) {
             for column in 0..self.stride[1].min(self.input[1]) {
@@ -208,7 +228,9 @@ impl Layer {
                     run: columns.len() * dy.channels,
                     width: self.shape.padded_inputs,
                 };
-                self.backward.push(Phase { taps: [rows, columns], correlation });
+                let kernel = Convolution::new(correlation, sizes.and_then(Sizes::side_forward));
+                let packed_len = correlation.depth() * correlation.width;
+                self.backward.push(Phase { taps: [rows, columns], kernel, packed_len });
             }
         }
     }

@@ -236,7 +236,7 @@ impl Pass<'_> {
                 pool::clear_all(count, (&mut *out, dx.place.map));
             }
             for (phase, weights) in plan.backward.iter().zip(&memory.packed[layer].backward) {
-                phase.correlation.apply(count, weights, start, &memory.slots[dy.slot], out);
+                phase.kernel.apply(count, weights, start, &memory.slots[dy.slot], out);
             }
         });
     }
@@ -252,7 +252,7 @@ impl Pass<'_> {
         let outer = plan.outer.as_ref().expect("a layer on the way back has its geometry");
         match target {
             Target::Sum(sum) if !sum.layers[layer].is_empty() => {
-                outer.add(0..count, source, output, &mut sum.layers[layer]);
+                outer.add(0..count, source, output, &mut sum.layers[layer], &mut self.memory.tiles);
             }
             Target::Sum(_) => {}
             Target::Norms { units, norms } => match plan.method {
@@ -260,7 +260,7 @@ impl Pass<'_> {
                 Method::Instantiate => {
                     outer.per_unit(units, source, output, &mut self.memory.kept[layer], norms);
                 }
-                Method::Ghost => outer.ghost_norms(units, source, output, norms),
+                Method::Ghost => outer.direct.ghost_norms(units, source, output, norms),
             },
         }
     }
@@ -318,7 +318,8 @@ impl Pass<'_> {
                     }
                     let outer = plan.outer.as_ref().expect("a layer on the way back has its geometry");
                     let (source, output) = (&self.memory.slots[x.slot], &self.memory.slots[dy.slot]);
-                    outer.add(0..images, source, output, &mut sum.layers[*layer]);
+                    let gradient = &mut sum.layers[*layer];
+                    outer.add(0..images, source, output, gradient, &mut self.memory.tiles);
                 }
             }
         }

@@ -3,6 +3,7 @@
 use super::geometry::Method;
 use super::plan::Plan;
 use crate::kernels::group_norm::GroupNorm;
+use crate::kernels::winograd::gradient::Tiles;
 use crate::network::Network;
 use medfed_types::ParameterLayout;
 use std::ops::Range;
@@ -34,6 +35,8 @@ pub(super) struct Workspace {
     pub(super) factors: Vec<f32>,
     /// Per-unit gradients of the layers that keep them.
     pub(super) kept: Vec<Vec<f32>>,
+    /// For weight gradients that are summed over all images by tiles.
+    pub(super) tiles: Tiles,
     /// Gradients of small parameters, one row per image.
     pub(super) small: Vec<f32>,
     pub(super) packed: Vec<Packed>,
@@ -60,17 +63,21 @@ impl Workspace {
     fn pack(&mut self, plan: &Plan, layout: &ParameterLayout, params: &[f32]) {
         let values = |view: usize| &params[layout.views()[view].range()];
         self.packed.resize_with(plan.layers.len(), Packed::default);
+        let mut scratch = Vec::new();
         for (layer, packed) in plan.layers.iter().zip(&mut self.packed) {
             let weight = values(layer.weight);
-            packed.forward.resize(layer.shape.packed_len(), 0.0);
-            layer.shape.pack_forward(weight, &mut packed.forward);
+            scratch.resize(layer.shape.packed_len(), 0.0);
+            layer.shape.pack_forward(weight, &mut scratch);
+            let forward = layer.forward.as_ref().expect("every layer has a way forward");
+            forward.prepare(&mut scratch, &mut packed.forward);
             packed.backward.resize_with(layer.backward.len(), Vec::new);
             for (phase, out) in layer.backward.iter().zip(&mut packed.backward) {
-                out.resize(phase.correlation.depth() * phase.correlation.width, 0.0);
+                scratch.resize(phase.packed_len, 0.0);
                 let [rows, columns] = [0, 1].map(|axis| {
                     phase.taps[axis].iter().map(|tap| layer.shape.first[axis] + tap).collect::<Vec<_>>()
                 });
-                layer.shape.pack_backward(weight, &rows, &columns, out);
+                layer.shape.pack_backward(weight, &rows, &columns, &mut scratch);
+                phase.kernel.prepare(&mut scratch, out);
             }
             packed.bias.clear();
             if let Some((bias, _)) = layer.bias {

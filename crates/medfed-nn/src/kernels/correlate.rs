@@ -30,7 +30,7 @@ pub(crate) struct Grid {
 }
 
 impl Grid {
-    fn at(&self, image: usize, row: usize, column: usize) -> usize {
+    pub(super) fn at(&self, image: usize, row: usize, column: usize) -> usize {
         self.first + image * self.image + row * self.row + column * self.column
     }
 }
@@ -106,6 +106,20 @@ impl Correlation {
         blocks
     }
 
+    /// Panics if a buffer is too short for `images` images.
+    pub(super) fn check(&self, images: usize, start: Start<'_>, source: &[f32], target: &[f32]) {
+        let (last_row, last_column) = (self.rows - 1, self.columns - 1);
+        let source_end = self.source.at(images - 1, last_row, last_column)
+            + (self.tap_rows - 1) * self.tap_stride
+            + self.run;
+        let target_end = self.target.at(images - 1, last_row, last_column) + self.width;
+        assert!(source_end <= source.len() && target_end <= target.len(), "a map outside its buffer");
+        assert!(self.width.is_multiple_of(LANES));
+        if let Start::Bias(bias) = start {
+            assert!(bias.len() >= self.width, "a bias shorter than the channels");
+        }
+    }
+
     /// Runs it on `images` images.
     ///
     /// `weights` are packed by [`pack`](super::pack): panel after panel, each `depth` rows of the panel's
@@ -124,16 +138,8 @@ impl Correlation {
         if images == 0 || self.rows == 0 || self.columns == 0 {
             return;
         }
-        let (last_row, last_column) = (self.rows - 1, self.columns - 1);
-        let source_end = self.source.at(images - 1, last_row, last_column)
-            + (self.tap_rows - 1) * self.tap_stride
-            + self.run;
-        let target_end = self.target.at(images - 1, last_row, last_column) + self.width;
-        assert!(source_end <= source.len() && target_end <= target.len(), "a map outside its buffer");
-        assert!(weights.len() >= self.depth() * self.width && self.width.is_multiple_of(LANES));
-        if let Start::Bias(bias) = start {
-            assert!(bias.len() >= self.width, "a bias shorter than the channels");
-        }
+        self.check(images, start, source, target);
+        assert!(weights.len() >= self.depth() * self.width);
         let positions = images * self.rows * self.columns;
         let chunks = positions.div_ceil(TASK_ROWS);
         let panels: Vec<(usize, usize)> = tile::panels(self.width).collect();
