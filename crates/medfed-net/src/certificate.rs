@@ -10,6 +10,7 @@ use crate::revocation::Revocations;
 use ed25519_dalek::{Signature, VerifyingKey};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
@@ -264,7 +265,7 @@ impl std::fmt::Debug for Authority {
         f.debug_struct("Authority")
             .field("name", &self.name)
             .field("fingerprint", &self.fingerprint())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -379,7 +380,11 @@ pub fn date(seconds: i64) -> String {
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 pub(crate) fn unreadable(detail: &dyn std::fmt::Display) -> CertificateProblem {
@@ -391,7 +396,7 @@ fn read(der: &[u8]) -> Result<X509Certificate<'_>, CertificateProblem> {
         return Err(unreadable(&format_args!("it has {} bytes, at most {LARGEST} are read", der.len())));
     }
     match X509Certificate::from_der(der) {
-        Ok((rest, parsed)) if rest.is_empty() => Ok(parsed),
+        Ok(([], parsed)) => Ok(parsed),
         Ok(_) => Err(unreadable(&"something follows it")),
         Err(error) => Err(unreadable(&error)),
     }

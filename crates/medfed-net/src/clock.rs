@@ -9,5 +9,5 @@ pub fn now_ms() -> u64 {
 
 /// Seconds since 1970.
 pub fn now() -> i64 {
-    (now_ms() / 1000) as i64
+    (now_ms() / 1000).cast_signed()
 }

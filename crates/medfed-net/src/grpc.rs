@@ -62,7 +62,7 @@ impl Default for Timing {
             step: Duration::from_secs(10),
             beat: Duration::from_secs(15),
             first_pause: Duration::from_secs(1),
-            longest_pause: Duration::from_secs(60),
+            longest_pause: Duration::from_mins(1),
         }
     }
 }

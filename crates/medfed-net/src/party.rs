@@ -1,7 +1,7 @@
 //! Who a certificate stands for: `urn:medfed:site:NAME` or `urn:medfed:coordinator`.
 
 use medfed_types::SiteId;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 const COORDINATOR: &str = "urn:medfed:coordinator";
 const SITE: &str = "urn:medfed:site:";
@@ -33,7 +33,8 @@ impl Party {
                 if byte.is_ascii_alphanumeric() || b"._-".contains(&byte) {
                     uri.push(char::from(byte));
                 } else {
-                    uri.push_str(&format!("%{byte:02X}"));
+                    // Writing to a string does not fail.
+                    let _ = write!(uri, "%{byte:02X}");
                 }
                 uri
             }),

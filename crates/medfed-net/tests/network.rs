@@ -1,5 +1,7 @@
 //! The transport over real sockets: good links, bad links, and peers that mean harm.
 
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+
 #[path = "network/certificates.rs"]
 mod certificates;
 #[path = "network/cuts.rs"]

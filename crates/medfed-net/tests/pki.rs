@@ -1,5 +1,7 @@
 //! Keys, requests, certificates, rosters: in their files, as the commands use them.
 
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+
 use medfed_net::pki::{Approval, Request};
 use medfed_net::{
     AuthorityFolder, CertificateProblem, FileError, Fingerprint, Holder, Party, PkiError, Revocations, Roster,

@@ -34,7 +34,7 @@ use tonic::{Status, Streaming};
 /// Events that wait at most; then the coordinator is held back. Messages may be as large as a model.
 const EVENTS: usize = 4;
 /// Shortest and longest beat that a coordinator may set.
-const BEATS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(600)];
+const BEATS: [Duration; 2] = [Duration::from_millis(10), Duration::from_mins(10)];
 
 /// How a site reaches its coordinator.
 #[derive(Debug, Clone)]

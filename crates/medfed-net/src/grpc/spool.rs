@@ -26,7 +26,7 @@ pub(super) struct Part {
     name: BlobName,
     file: File,
     at: u64,
-    part: PathBuf,
+    growing: PathBuf,
     whole: PathBuf,
 }
 
@@ -78,7 +78,7 @@ impl Spool {
         };
         let file = opened.await.map_err(|error| storage(&error))?;
         let whole = self.whole(&name);
-        Ok(Part { name, file, at: offset, part, whole })
+        Ok(Part { name, file, at: offset, growing: part, whole })
     }
 
     /// The content of a blob that is whole.
@@ -163,16 +163,16 @@ impl Part {
 
     /// Ends the arrival: whole and as announced, or still a part. Tells how much is present.
     pub(super) async fn end(self) -> Result<u64, LinkProblem> {
-        let Self { name, file, at, part, whole } = self;
+        let Self { name, file, at, growing, whole } = self;
         if at < name.length {
             return Ok(at);
         }
         drop(file);
-        if sha256(&part).await.map_err(|error| storage(&error))? != name.sha256 {
-            fs::remove_file(&part).await.map_err(|error| storage(&error))?;
+        if sha256(&growing).await.map_err(|error| storage(&error))? != name.sha256 {
+            fs::remove_file(&growing).await.map_err(|error| storage(&error))?;
             return Err(LinkProblem::Protocol { detail: "a blob is not what was announced".to_owned() });
         }
-        fs::rename(&part, &whole).await.map_err(|error| storage(&error))?;
+        fs::rename(&growing, &whole).await.map_err(|error| storage(&error))?;
         Ok(at)
     }
 }
@@ -248,7 +248,7 @@ mod tests {
         let name = BlobName { sha256: [1; 32], length: 70_000 };
         run(async {
             let mut part = spool.begin(name, 0, &BTreeSet::new()).await.unwrap();
-            part.add(&[0; 70_000]).await.unwrap();
+            part.add(&vec![0; 70_000]).await.unwrap();
             assert!(matches!(part.end().await, Err(LinkProblem::Protocol { .. })));
             assert_eq!(spool.present(&name).await, Ok(0));
         });

@@ -103,13 +103,12 @@ pub(super) fn names(party: &Party, hosts: &[String]) -> Result<Vec<SanType>, Pki
     let mut names = vec![SanType::URI(uri)];
     for host in hosts {
         let wrong = || PkiError::Host { host: host.clone() };
-        names.push(match host.parse::<IpAddr>() {
-            Ok(address) => SanType::IpAddress(address),
-            Err(_) => {
-                // The rules of TLS for names decide what can be dialled.
-                rustls::pki_types::DnsName::try_from(host.as_str()).map_err(|_| wrong())?;
-                SanType::DnsName(host.as_str().try_into().map_err(|_| wrong())?)
-            }
+        names.push(if let Ok(address) = host.parse::<IpAddr>() {
+            SanType::IpAddress(address)
+        } else {
+            // The rules of TLS for names decide what can be dialled.
+            rustls::pki_types::DnsName::try_from(host.as_str()).map_err(|_| wrong())?;
+            SanType::DnsName(host.as_str().try_into().map_err(|_| wrong())?)
         });
     }
     Ok(names)

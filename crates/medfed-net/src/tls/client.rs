@@ -100,7 +100,7 @@ impl ServerCertVerifier for CoordinatorVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let judged = self.judge(end_entity, now.as_secs() as i64).and_then(|certificate| {
+        let judged = self.judge(end_entity, now.as_secs().cast_signed()).and_then(|certificate| {
             let chain =
                 self.chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
             match chain {

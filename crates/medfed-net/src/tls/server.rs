@@ -59,15 +59,16 @@ impl ClientCertVerifier for SiteVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        let admitted = self.guard.admit(end_entity, now.as_secs() as i64).and_then(|certificate| {
-            match certificate.party() {
-                Party::Site(_) => Ok(certificate),
-                Party::Coordinator => Err(CertificateProblem::WrongParty {
-                    expected: "a site".to_owned(),
-                    found: certificate.party().to_string(),
-                }),
-            }
-        });
+        let admitted =
+            self.guard.admit(end_entity, now.as_secs().cast_signed()).and_then(
+                |certificate| match certificate.party() {
+                    Party::Site(_) => Ok(certificate),
+                    Party::Coordinator => Err(CertificateProblem::WrongParty {
+                        expected: "a site".to_owned(),
+                        found: certificate.party().to_string(),
+                    }),
+                },
+            );
         match admitted {
             Ok(_) => self.chain.verify_client_cert(end_entity, intermediates, now),
             Err(problem) => Err(refusal(&problem)),

@@ -38,7 +38,7 @@ async fn nothing_is_sent_to_a_site_that_was_revoked() {
     assert_eq!(coordinator.send(&id("a"), Bytes::from_static(b"model")), Err(SendError::NotConnected));
     assert_eq!(site_loses(&mut site).await, LinkProblem::Own(CertificateProblem::Revoked));
     // Enrolled anew, it is back by itself.
-    federation.enrol("a", days(30), clock::now());
+    federation.enrol("a", &days(30), clock::now());
     site_connected(&mut site).await;
 }
 
@@ -47,7 +47,7 @@ async fn a_certificate_that_expires_in_mid_session_is_named_and_renewal_heals_it
     let federation = Federation::new(&[]);
     let timing = Timing { beat: Duration::from_millis(200), ..QUICK };
     // It ends two seconds from now.
-    federation.enrol("a", days(1), clock::now() - DAY + 2);
+    federation.enrol("a", &days(1), clock::now() - DAY + 2);
     let mut coordinator = federation.listen(([127, 0, 0, 1], 0).into(), timing).await;
     let mut site = federation.join_by("a", route(coordinator.address()), timing).await;
     connected(&mut coordinator, "a").await;
@@ -63,7 +63,7 @@ async fn a_certificate_that_expires_in_mid_session_is_named_and_renewal_heals_it
     let seen = site_loses(&mut site).await;
     assert!(expired(&seen), "{seen:?}");
     fails_as(&site, expired).await;
-    federation.enrol("a", days(30), clock::now());
+    federation.enrol("a", &days(30), clock::now());
     site_connected(&mut site).await;
     connected(&mut coordinator, "a").await;
 }
@@ -90,7 +90,7 @@ async fn the_coordinators_renewed_certificate_is_shown_without_restart() {
 #[tokio::test]
 async fn a_clock_that_is_behind_is_named() {
     let federation = Federation::new(&[]);
-    federation.enrol("a", days(30), clock::now() + 2 * 60 * 60);
+    federation.enrol("a", &days(30), clock::now() + 2 * 60 * 60);
     let coordinator = federation.coordinate().await;
     let site = federation.join("a", coordinator.address()).await;
     let problem = fails(&site).await;
@@ -111,7 +111,7 @@ async fn a_site_that_the_roster_does_not_list_waits_outside() {
     let federation = Federation::new(&["a"]);
     let roster = federation.coordinator_folder().join("roster.json");
     let before = std::fs::read(&roster).unwrap();
-    federation.enrol("b", days(30), clock::now());
+    federation.enrol("b", &days(30), clock::now());
     let after = std::fs::read(&roster).unwrap();
     // The coordinator's copy is older than the authority's.
     std::fs::write(&roster, before).unwrap();

@@ -49,7 +49,7 @@ async fn each_fault_is_found_at_its_step() {
     let admission = finding(&findings, "admission");
     assert_eq!(admission.level, Level::Failure);
     assert!(admission.found.contains("revoked"), "{admission:?}");
-    federation.enrol("c", days(10), clock::now());
+    federation.enrol("c", &days(10), clock::now());
     let findings = look(&federation, "c", &route(address)).await;
     assert_eq!(finding(&findings, "certificate").level, Level::Warning);
     std::fs::remove_file(federation.holder("c").key_file()).unwrap();

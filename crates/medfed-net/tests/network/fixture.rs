@@ -68,7 +68,7 @@ impl Federation {
         coordinator.install(authority.bundle(&certificate).as_bytes(), None, now).unwrap();
         drop(authority);
         for site in sites {
-            this.enrol(site, days(365), now);
+            this.enrol(site, &days(365), now);
         }
         this
     }
@@ -90,11 +90,11 @@ impl Federation {
     }
 
     /// Makes or renews the certificate of a site as if it were `now`.
-    pub(crate) fn enrol(&self, site: &str, approval: Approval, now: i64) {
+    pub(crate) fn enrol(&self, site: &str, approval: &Approval, now: i64) {
         let holder = self.holder(site);
         let request = holder.request(&party(site), &[], false).unwrap();
         let mut authority = self.authority();
-        let certificate = authority.approve(&request, &approval, now).unwrap();
+        let certificate = authority.approve(&request, approval, now).unwrap();
         holder.install(authority.bundle(&certificate).as_bytes(), None, now).unwrap();
     }
 
