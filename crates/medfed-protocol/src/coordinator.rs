@@ -217,7 +217,7 @@ impl CoordinatorMachine {
             CoordinatorEvent::Started => self.invite(now_ms, &mut out),
             CoordinatorEvent::Message { from, packet } => self.hear(now_ms, &from, &packet, &mut out)?,
             CoordinatorEvent::Sealed { checkpoint } => {
-                self.collect_signatures(now_ms, &checkpoint, &mut out)?
+                self.collect_signatures(now_ms, &checkpoint, &mut out);
             }
             CoordinatorEvent::Wake => {}
         }
@@ -381,7 +381,7 @@ impl CoordinatorMachine {
             if now < *until {
                 return Ok(false);
             }
-            self.give_up_waiting(now, out)?;
+            self.give_up_waiting(now, out);
             return Ok(true);
         }
         let Some(asked) = self.asked() else { return Ok(false) };

@@ -48,6 +48,7 @@ struct Period {
 }
 
 /// What leaves the hospital beside updates. Nothing of it is covered by differential privacy.
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the file")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Release {

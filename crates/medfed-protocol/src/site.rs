@@ -206,7 +206,7 @@ impl SiteMachine {
         match event {
             SiteEvent::Policy { text, past } => self.agree(text, past)?,
             SiteEvent::Message { packet } => self.hear(packet, &mut out)?,
-            SiteEvent::Prepared { announcement } => self.prepared(*announcement, &mut out),
+            SiteEvent::Prepared { announcement } => self.prepared(&announcement, &mut out),
             SiteEvent::Trained { round, result, state } => self.trained(round, result, *state, &mut out),
             SiteEvent::Stopped { state } => {
                 self.hospital = Some(*state);
@@ -221,7 +221,7 @@ impl SiteMachine {
                 self.unable(Refusal { code, reason }, &mut out);
             }
         }
-        self.go_on(now_ms, &mut out)?;
+        self.go_on(now_ms, &mut out);
         Ok(out)
     }
 

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use std::fmt::Write as _;
 
 fn site() -> SiteId {
-    SiteId::try_from("North").unwrap()
+    SiteId::try_from("North").expect("it is valid")
 }
 
 fn signer(party: Party) -> Signer {
@@ -19,11 +19,11 @@ fn signer(party: Party) -> Signer {
 }
 
 fn run() -> RunId {
-    RunId::try_from("run-1").unwrap()
+    RunId::try_from("run-1").expect("it is valid")
 }
 
 fn key(signer: &Signer) -> ed25519_dalek::VerifyingKey {
-    ed25519_dalek::VerifyingKey::from_bytes(&signer.verifying_key()).unwrap()
+    ed25519_dalek::VerifyingKey::from_bytes(&signer.verifying_key()).expect("it is valid")
 }
 
 fn report() -> LocalReport {

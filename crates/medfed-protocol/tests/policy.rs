@@ -13,12 +13,12 @@ use medfed_types::{ClipNorm, Delta, Epsilon, ImageShape, NoiseMultiplier, Sampli
 const DAY: u64 = 24 * 60 * 60 * 1000;
 
 fn policy(text: &str) -> Policy {
-    Policy::from_yaml(text, "policy.yaml").unwrap()
+    Policy::from_yaml(text, "policy.yaml").expect("a policy")
 }
 
 fn config(set: &[&str]) -> Config {
-    let set: Vec<Override> = set.iter().map(|text| Override::parse(text).unwrap()).collect();
-    Config::from_yaml("model: {name: simple_cnn}", "test", &set).unwrap()
+    let set: Vec<Override> = set.iter().map(|text| Override::parse(text).expect("an override")).collect();
+    Config::from_yaml("model: {name: simple_cnn}", "test", &set).expect("a configuration")
 }
 
 fn coordinator() -> [u8; 32] {
@@ -100,8 +100,8 @@ fn offers_are_held_against_every_line() {
 }
 
 fn phase() -> Phase {
-    let rate = SamplingRate::new(0.05).unwrap();
-    Phase { rate, noise: NoiseMultiplier::new(1.0).unwrap(), steps: 20 }
+    let rate = SamplingRate::new(0.05).expect("a rate");
+    Phase { rate, noise: NoiseMultiplier::new(1.0).expect("a multiplier"), steps: 20 }
 }
 
 #[test]

@@ -19,7 +19,7 @@ impl CoordinatorMachine {
         end: End,
         now: u64,
         out: &mut Vec<CoordinatorEffect>,
-    ) -> Result<(), ProtocolError> {
+    ) {
         let sites = match core.best() {
             Some(best) => {
                 let model = Payload::of_values(&best.parameters);
@@ -33,15 +33,10 @@ impl CoordinatorMachine {
         };
         let asked = self.ask(sites, now);
         self.phase = Phase::Measuring { core, end, found: BTreeMap::new(), asked };
-        Ok(())
     }
 
     /// Too few sites came back.
-    pub(super) fn give_up_waiting(
-        &mut self,
-        now: u64,
-        out: &mut Vec<CoordinatorEffect>,
-    ) -> Result<(), ProtocolError> {
+    pub(super) fn give_up_waiting(&mut self, now: u64, out: &mut Vec<CoordinatorEffect>) {
         match std::mem::replace(&mut self.phase, Phase::Moving) {
             Phase::Waiting { core, .. } => {
                 let seconds = self.terms.patience.return_ms / 1000;
@@ -52,12 +47,9 @@ impl CoordinatorMachine {
                     decisions: Vec::new(),
                     aborted: None,
                 };
-                self.measure(*core, end, now, out)
+                self.measure(*core, end, now, out);
             }
-            other => {
-                self.phase = other;
-                Ok(())
-            }
+            other => self.phase = other,
         }
     }
 

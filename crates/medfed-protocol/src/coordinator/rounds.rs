@@ -29,7 +29,7 @@ impl CoordinatorMachine {
                 Selection::Round(training) => self.begin(training, now, out),
                 Selection::Ended(Ended { coordinator, status, reason, decisions }) => {
                     let end = End { status, reason, decisions, aborted: None };
-                    self.measure(coordinator, end, now, out)?;
+                    self.measure(coordinator, end, now, out);
                 }
             },
             Presence::TooFew { coordinator, missing, needed } => {
@@ -217,7 +217,7 @@ impl CoordinatorMachine {
         now: u64,
         checkpoint: &Payload,
         out: &mut Vec<CoordinatorEffect>,
-    ) -> Result<(), ProtocolError> {
+    ) {
         match std::mem::replace(&mut self.phase, Phase::Moving) {
             Phase::Sealing { core, report } => {
                 let signers = if checkpoint.is_empty() { Vec::new() } else { self.present() };
@@ -230,7 +230,6 @@ impl CoordinatorMachine {
             }
             other => self.phase = other,
         }
-        Ok(())
     }
 
     pub(super) fn cosigned(&mut self, from: &SiteId, round: RoundId, attachment: &Payload) -> bool {
@@ -313,7 +312,8 @@ impl CoordinatorMachine {
                     decisions: Vec::new(),
                     aborted: Some(aborted.security),
                 };
-                self.measure(aborted.coordinator, end, now, out)
+                self.measure(aborted.coordinator, end, now, out);
+                Ok(())
             }
         }
     }

@@ -150,8 +150,8 @@ impl Policy {
                 let text = error.without_snippet().to_string();
                 PolicyError::Content {
                     origin: origin(),
-                    line: place.as_ref().map_or(0, |place| place.line()),
-                    column: place.as_ref().map_or(0, |place| place.column()),
+                    line: place.as_ref().map_or(0, serde_saphyr::Location::line),
+                    column: place.as_ref().map_or(0, serde_saphyr::Location::column),
                     problem: text.split_once(" at line ").map_or(text.clone(), |(head, _)| head.to_owned()),
                 }
             })?

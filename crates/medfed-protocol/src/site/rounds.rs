@@ -1,7 +1,6 @@
 //! What a site does about each message of the coordinator, one after the other.
 
 use super::{Agreed, Ended, Joined, LocalResult, Open, SiteEffect, SiteMachine, SiteNotice, Work};
-use crate::error::ProtocolError;
 use crate::message::{DeclineCode, Offer, ToCoordinator, ToSite, Trained, encode};
 use crate::payload::Payload;
 use crate::policy::{Paid, Refusal};
@@ -16,11 +15,11 @@ use std::sync::Arc;
 
 impl SiteMachine {
     /// Turns to the newest message, once the hospital is not at work.
-    pub(super) fn go_on(&mut self, now: u64, out: &mut Vec<SiteEffect>) -> Result<(), ProtocolError> {
+    pub(super) fn go_on(&mut self, now: u64, out: &mut Vec<SiteEffect>) {
         if self.work.is_some() {
-            return Ok(());
+            return;
         }
-        let Some((envelope, _)) = &self.next else { return Ok(()) };
+        let Some((envelope, _)) = &self.next else { return };
         let open = self.open.as_ref().map(|open| open.round);
         let over = match &envelope.message {
             ToSite::RoundOver { round, .. } => Some(*round),
@@ -35,9 +34,8 @@ impl SiteMachine {
             (Some(over), None) if idle => self.close(over, now, out),
             _ => {}
         }
-        let Some((envelope, packet)) = self.next.take() else { return Ok(()) };
+        let Some((envelope, packet)) = self.next.take() else { return };
         self.perform(now, envelope.message, packet.attachment(), out);
-        Ok(())
     }
 
     /// The round is over: durable first. The message that says so, or implies it, is part of the state.
@@ -130,7 +128,7 @@ impl SiteMachine {
         Ok(Joined { offer, keys, announcement: None, declined: None })
     }
 
-    pub(super) fn prepared(&mut self, announcement: Announcement, out: &mut Vec<SiteEffect>) {
+    pub(super) fn prepared(&mut self, announcement: &Announcement, out: &mut Vec<SiteEffect>) {
         if self.work != Some(Work::Prepare) {
             return;
         }
@@ -138,7 +136,7 @@ impl SiteMachine {
         let (Some(joined), Some(Agreed { policy, .. })) = (&mut self.joined, &self.agreed) else { return };
         match policy.check_plan(announcement.plan.as_ref()) {
             Ok(()) => {
-                let announcement = policy.release().of_announcement(&announcement);
+                let announcement = policy.release().of_announcement(announcement);
                 let bytes = Payload::from(encode(&announcement));
                 joined.announcement = Some(announcement);
                 out.push(SiteEffect::Notice(SiteNotice::Joined));

@@ -67,6 +67,7 @@ impl SiteMachine {
             let envelope = self.open_packet(&packet).map_err(|error| refuse(error.to_string()))?;
             self.next = Some((envelope, packet));
         }
-        self.go_on(committed_ms, &mut Vec::new())
+        self.go_on(committed_ms, &mut Vec::new());
+        Ok(())
     }
 }
