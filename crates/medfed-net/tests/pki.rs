@@ -107,10 +107,10 @@ fn what_does_not_fit_is_named_and_changes_nothing() {
     for (now, expired) in [(NOW + 10 * DAY, true), (NOW - DAY, false)] {
         match site.install(bundle.as_bytes(), None, now) {
             Err(PkiError::Certificate { problem: CertificateProblem::Expired { .. }, .. }) => {
-                assert!(expired)
+                assert!(expired);
             }
             Err(PkiError::Certificate { problem: CertificateProblem::NotYetValid { .. }, .. }) => {
-                assert!(!expired)
+                assert!(!expired);
             }
             result => panic!("{result:?}"),
         }
