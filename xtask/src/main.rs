@@ -1,9 +1,10 @@
-//! Development tasks: `cargo xtask test`, `ci`, `tidy` and `bench`.
+//! Development tasks: `cargo xtask test`, `ci`, `tidy`, `bench` and `fuzz`.
 //!
 //! Exit codes: 0 everything holds, 1 a check failed, 2 a check could not be run.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool reports on both streams")]
 
 mod bench;
+mod fuzz;
 mod screenshots;
 mod steps;
 mod tidy;
@@ -36,6 +37,8 @@ enum Task {
     /// Measures against PyTorch and Opacus, or against the speed of memory, on this machine
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Fuzzes every decoder with libFuzzer; needs a C++ compiler
+    Fuzz(fuzz::Fuzz),
 }
 
 /// Whether what was checked holds.
@@ -64,5 +67,6 @@ fn run(task: Task, workspace: &Workspace) -> anyhow::Result<Verdict> {
         Task::Tidy => tidy::run(workspace),
         Task::Screenshots => screenshots::run(workspace),
         Task::Bench(bench) => bench.run(workspace),
+        Task::Fuzz(fuzz) => fuzz.run(workspace),
     }
 }
