@@ -106,7 +106,10 @@ fn a_selection_under_masks_names_whom_it_leaves_out() {
     assert!(out.contains("shown to every hospital: inner products of all updates"), "{out}");
     let (code, out, err) = medfed(dir.path(), &["audit", "show", "a"]);
     assert_eq!(code, Some(0), "{err}");
-    assert!(out.contains("inner products of hospital_1, hospital_2") && out.contains("opened; selected: "), "{out}");
+    assert!(
+        out.contains("inner products of hospital_1, hospital_2") && out.contains("opened; selected: "),
+        "{out}"
+    );
 }
 
 #[test]

@@ -59,8 +59,8 @@ impl UserCommand {
                 // What is wrong with the file shows before anybody types a password.
                 Users::read(&file.users).map_err(failed)?;
                 let password = password()?;
-                let replaced =
-                    Users::change(&file.users, |users| users.add(name.clone(), role, &password)).map_err(failed)?;
+                let replaced = Users::change(&file.users, |users| users.add(name.clone(), role, &password))
+                    .map_err(failed)?;
                 let done = if replaced { "changed" } else { "added" };
                 output::note(&format!(
                     "{} {} {done} in {}",
