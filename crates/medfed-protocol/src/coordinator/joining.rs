@@ -89,10 +89,7 @@ impl CoordinatorMachine {
         let absent: Vec<SiteId> =
             self.links.keys().filter(|site| !self.announcements.contains_key(*site)).cloned().collect();
         if found < least || found == 0 {
-            let reason = format!(
-                "{found} hospitals joined within {} s, a round needs {least}",
-                self.terms.patience.join_ms / 1000
-            );
+            let reason = format!("{found} hospitals take part, a round needs {least}");
             self.end_without_rounds(RunStatus::Aborted, reason, now, out);
             return Ok(());
         }

@@ -34,7 +34,7 @@ fn config(sites: usize, rounds: u32, more: &[&str]) -> Config {
         "privacy.enabled=false",
         "model.channels=[2]",
         "training.batch_size=4",
-        "training.local_epochs=1",
+        "training.local_steps=5",
         "robust_aggregation.enabled=false",
         "orchestrator.enabled=false",
         "fairness.enabled=false",
@@ -84,6 +84,7 @@ fn a_good_network_finishes() {
         assert_eq!(result.reports.len(), 3);
         for report in &result.reports {
             assert_eq!((report.status, report.num_clients), (RoundStatus::Completed, 3));
+            assert!(report.auc.is_some() && report.hospitals.iter().all(|it| it.accuracy.is_some()));
         }
     }
 }

@@ -357,7 +357,8 @@ impl World {
         let (pending, agreed) = (machine.pending(), machine.policy().is_some());
         self.sites[node - 1].up = Some((machine, hospital));
         if !agreed {
-            let text = "require_privacy: false\nrelease: { counts: true, losses: true }\n".to_owned();
+            let text =
+                "require_privacy: false\nrelease: { counts: true, losses: true, metrics: true }\n".to_owned();
             self.site_event(node, SiteEvent::Policy { text, past: Vec::new() });
         }
         if self.sites[node - 1].up.is_some() {
@@ -406,8 +407,9 @@ impl World {
                     SiteEvent::Trained { round: request.round, result, state }
                 }
                 SiteEffect::Stop => SiteEvent::Stopped { state: Box::new(hospital.snapshot()) },
-                SiteEffect::Evaluate { .. } => {
-                    SiteEvent::Evaluated { evaluation: hospital.evaluate().map(Box::new) }
+                SiteEffect::Evaluate { parameters } => {
+                    let evaluation = hospital.evaluate(&parameters);
+                    SiteEvent::Evaluated { evaluation: Some(Box::new(evaluation)) }
                 }
                 SiteEffect::Cosign { checkpoint, .. } => SiteEvent::Cosigned { note: checkpoint },
                 SiteEffect::Commit { state } => {
