@@ -1,9 +1,9 @@
 //! The built-in transport: gRPC over TLS.
 //!
 //! One long-lived stream of frames for each site; what does not fit into a frame is a blob. Both sides send a
-//! beat at a fixed pace and give a peer up that was silent for [`SILENT_BEATS`] of them. The flow control of
-//! HTTP/2 holds back whoever sends faster than the other side takes: at most [`STREAM_WINDOW`] bytes of a
-//! stream and [`CONNECTION_WINDOW`] of a connection are under way.
+//! beat at a fixed pace and give a peer up that was silent for `SILENT_BEATS` of them. The flow control of
+//! HTTP/2 holds back whoever sends faster than the other side takes: at most `STREAM_WINDOW` bytes of a
+//! stream and `CONNECTION_WINDOW` of a connection are under way.
 
 mod accept;
 mod blob;
