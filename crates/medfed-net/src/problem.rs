@@ -139,7 +139,7 @@ impl LinkProblem {
                 "coordinator and site must use the same model; see the coordinator's limits"
             }
             Self::Storage { .. } => "make room on the disk",
-            Self::Broken { .. } | Self::Ended => "nothing, the next attempt comes by itself",
+            Self::Broken { .. } | Self::Ended => "the next attempt comes by itself",
         }
     }
 

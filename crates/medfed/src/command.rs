@@ -24,6 +24,7 @@ use crate::output;
 use crate::run::{Order, Start};
 use clap::CommandFactory as _;
 use medfed_config::{Config, Override};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 /// What the user asks for.
@@ -131,8 +132,11 @@ impl RunArgs {
 /// Warnings and errors go to stderr; `MEDFED_LOG` asks for more.
 fn log() {
     let level = std::env::var("MEDFED_LOG").unwrap_or_else(|_| "warn".to_owned());
-    let filter = tracing_subscriber::EnvFilter::new(level);
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).finish();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(level))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .finish();
     // There is one already only when a test made it.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }

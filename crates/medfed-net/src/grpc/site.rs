@@ -169,7 +169,7 @@ async fn keep_connected(link: Arc<Link>, events: mpsc::Sender<SiteEvent>) {
             tracing::debug!("still not connected to {address} after {attempts} attempts: {problem}");
         } else {
             tracing::warn!(
-                "not connected to {address}: {problem}; {}. Trying again until it works",
+                "not connected to {address}, trying again until it works: {problem}; {}",
                 problem.hint()
             );
             said = Some(problem.clone());

@@ -115,7 +115,7 @@ pub(super) fn serve(options: Options, ready: impl FnOnce(SocketAddr)) -> Result<
 
 /// Serves until Ctrl-C.
 fn reachable(options: Options, reach: Reach, ready: impl FnOnce(SocketAddr)) -> Result<(), Failure> {
-    log();
+    super::log();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -139,15 +139,6 @@ async fn interrupted() {
     }
     // Without a handler the signal ends the process anyway.
     let _ = tokio::signal::ctrl_c().await;
-}
-
-/// Warnings and errors go to stderr; `MEDFED_LOG` asks for more.
-fn log() {
-    let level = std::env::var("MEDFED_LOG").unwrap_or_else(|_| "warn".to_owned());
-    let filter = tracing_subscriber::EnvFilter::new(level);
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).finish();
-    // There is one already only when a test made it.
-    let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
 fn failed(error: DashboardError) -> Failure {
