@@ -30,6 +30,17 @@ pub enum NetError {
         /// Why.
         source: std::io::Error,
     },
+    /// The broker cannot be used.
+    #[cfg(feature = "nats")]
+    #[error("the broker {server} {doing}")]
+    Broker {
+        /// Its address.
+        server: String,
+        /// What it does not do.
+        doing: &'static str,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Not the address of a coordinator.
     #[error("{text:?} is no address: expected HOST or HOST:PORT")]
     Address {

@@ -16,6 +16,8 @@ pub mod doctor;
 pub mod error;
 pub mod fingerprint;
 pub mod grpc;
+#[cfg(feature = "nats")]
+pub mod nats;
 pub mod party;
 mod pem;
 pub mod pki;
