@@ -35,6 +35,6 @@ pub use event_log::{Commit, LoggedEvent, RoundReports};
 pub use files::ModelHash;
 pub use ledger::{Payment, SqliteLedger};
 pub use progress::ProgressPart;
-pub use reader::{Reader, writer};
+pub use reader::{Reader, last_writer, writer};
 pub use record::{Event, Round, Run, RunRecord, RunStatus, SiteRound, Timestamp};
 pub use store::Store;

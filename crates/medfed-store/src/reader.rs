@@ -82,7 +82,14 @@ impl Reader {
 
     /// The rounds of a run, in order.
     pub fn rounds(&self, run: &RunId) -> Result<Vec<Round>, StoreError> {
-        self.select("SELECT round, report FROM rounds WHERE run = ? ORDER BY round", [run.as_str()], |row| {
+        self.rounds_from(run, RoundId(0))
+    }
+
+    /// The rounds of a run from `first` on, in order: for whoever has read the earlier ones, which do not
+    /// change any more.
+    pub fn rounds_from(&self, run: &RunId, first: RoundId) -> Result<Vec<Round>, StoreError> {
+        let sql = "SELECT round, report FROM rounds WHERE run = ? AND round >= ? ORDER BY round";
+        self.select(sql, (run.as_str(), first.0), |row| {
             Ok(Round { round: RoundId(self.column(row, 0)?), report: self.json(row, 1, "round")? })
         })
     }
@@ -271,12 +278,19 @@ impl Reader {
 /// Its number comes from the lock file; `Some(None)` is a writer whose number cannot be read.
 pub fn writer(dir: &Path) -> Option<Option<u32>> {
     let mut lock = File::open(dir.join(LOCK)).ok()?;
-    lock.try_lock_shared().is_err().then(|| {
-        let mut text = String::new();
-        // A process number has at most ten digits; whatever else is in there is none.
-        (&mut lock).take(16).read_to_string(&mut text).ok()?;
-        text.trim().parse().ok()
-    })
+    lock.try_lock_shared().is_err().then(|| number(&mut lock))
+}
+
+/// The process that writes to a results directory or was the last to do so, where its number can be read.
+pub fn last_writer(dir: &Path) -> Option<u32> {
+    number(&mut File::open(dir.join(LOCK)).ok()?)
+}
+
+fn number(lock: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    // A process number has at most ten digits; whatever else is in there is none.
+    lock.take(16).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
 }
 
 const RUN: &str = "SELECT id, name, created, finished, status, seed, config, summary,

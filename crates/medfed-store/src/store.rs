@@ -353,6 +353,9 @@ mod tests {
         assert_eq!(crate::writer(dir.path()), Some(None));
         drop(store);
         assert_eq!(crate::writer(dir.path()), None);
+        assert_eq!(crate::last_writer(dir.path()), None, "the number cannot be read");
+        drop(Store::open(dir.path()).unwrap());
+        assert_eq!(crate::last_writer(dir.path()), Some(std::process::id()));
     }
 
     #[test]
