@@ -53,6 +53,11 @@ impl AuditLog {
     }
 }
 
+/// The newest checkpoint of the log of a run, unchecked; nothing where there is no log.
+pub(crate) fn newest(results: &Path, run: &RunId) -> Result<Option<SignedCheckpoint>, AuditError> {
+    checkpoint(&folder(results, run), "checkpoint").map_err(AuditError::storage)
+}
+
 /// Where the log of a run is, there or not.
 pub(crate) fn folder(results: &Path, run: &RunId) -> AuditFolder {
     AuditFolder::at(results.join(medfed_store::audit::AUDIT).join(run.as_str()))

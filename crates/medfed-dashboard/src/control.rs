@@ -3,7 +3,8 @@
 //!
 //! The state is never remembered where it can be seen: a run is running when a process holds the lock on
 //! the results folder, whoever started it, and how it ended is in the store. What is remembered is only
-//! what was asked of it, to tell `pausing` from `stopping`.
+//! what was asked of it, to tell `pausing` from `stopping`; that it was to pause is remembered in a file, so
+//! that a dashboard that is started again knows it.
 //!
 //! Pausing asks the process to finish its step, save and end; resuming starts `--resume`. Stopping is the
 //! same, with another word for the state. No step is lost or paid twice by either.
@@ -216,7 +217,12 @@ pub(crate) enum Refusal {
 
 impl Control {
     pub(crate) fn new(trainer: Trainer) -> Self {
-        Self { trainer, asked: Mutex::default(), starting: Mutex::default() }
+        // Who wrote since then was not asked to pause.
+        let paused = process::to_pause(&trainer.results);
+        let paused = paused.filter(|of| medfed_store::last_writer(&trainer.results) == Some(*of));
+        let wish = if paused.is_some() { Wish::Pause } else { Wish::Run };
+        let asked = Mutex::new(Asked { wish, of: paused, ..Asked::default() });
+        Self { trainer, asked, starting: Mutex::default() }
     }
 
     /// The `medfed` program.
@@ -261,6 +267,7 @@ impl Control {
                     return Err(Refusal::NotRunning);
                 }
                 asked.wish = Wish::Stop;
+                self.remember(&asked);
                 Ok(())
             }
             done => done,
@@ -283,6 +290,7 @@ impl Control {
             })?;
         }
         *asked = Asked { cleared: Some(Timestamp::now()), ..Asked::default() };
+        self.remember(&asked);
         Ok(aside)
     }
 
@@ -375,6 +383,7 @@ impl Control {
             let child = self.spawn(arguments)?;
             let (of, started) = (Some(child.id()), Some(Timestamp::now()));
             *asked = Asked { child: Some(child), of, started, ..Asked::default() };
+            self.remember(&asked);
         }
         // Most mistakes show at once; then the answer can say so.
         let deadline = Instant::now() + PATIENCE;
@@ -427,7 +436,17 @@ impl Control {
             interrupt(process)?;
         }
         (asked.wish, asked.of) = (wish, Some(process));
+        self.remember(&asked);
         Ok(())
+    }
+
+    /// Remembers whom a pause was asked of, for the next start of the dashboard.
+    fn remember(&self, asked: &Asked) {
+        let process = asked.of.filter(|_| asked.wish == Wish::Pause);
+        if let Err(error) = process::remember_to_pause(&self.trainer.results, process) {
+            // The run is paused all the same; a dashboard that starts later calls it stopped.
+            tracing::warn!("the pause cannot be remembered: {error}");
+        }
     }
 
     fn is_busy(&self, asked: &mut Asked) -> bool {
@@ -444,6 +463,7 @@ impl Control {
         if child.is_none() && seen.writer.zip(asked.of).is_some_and(|(writer, of)| writer != of) {
             // Somebody else's: what was asked of an earlier process says nothing about it.
             *asked = Asked { cleared: asked.cleared, ..Asked::default() };
+            self.remember(asked);
         }
         seen
     }

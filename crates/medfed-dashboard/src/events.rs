@@ -15,7 +15,7 @@ const LAG: usize = 128;
 pub(crate) struct Event {
     /// Rises by one; later starts of the dashboard begin above all earlier ones.
     pub(crate) id: u64,
-    /// `state`, `progress`, `round`, `notice`, `log` or `resync`.
+    /// `state`, `progress`, `round`, `notice`, `audit` or `resync`.
     pub(crate) kind: &'static str,
     /// JSON.
     pub(crate) data: Arc<str>,

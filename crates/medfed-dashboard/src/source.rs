@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 
 /// Largest `progress.json` that is read.
 const PROGRESS_LIMIT: u64 = 256 * 1024;
@@ -62,10 +62,27 @@ pub(crate) struct Source {
     /// What makes the view unreadable, if anything.
     problem: RwLock<Option<String>>,
     earlier: Mutex<Vec<Arc<RunView>>>,
-    /// Runs as reports know them, each with the version of the store that it was read from.
-    records: Mutex<Vec<(RunId, i64, Arc<RunRecord>)>>,
-    /// The audit log that was read last, with the version of the store as of then.
-    audited: Mutex<Option<(RunId, i64, Arc<AuditLog>)>>,
+    /// Runs as reports know them.
+    records: Mutex<Vec<Kept<RunRecord>>>,
+    /// The audit log that was checked last.
+    audited: Mutex<Option<Kept<AuditLog>>>,
+    /// Held while a log is checked: one checks, the others wait for what it finds.
+    auditing: Mutex<()>,
+}
+
+/// Something about a run, with the store as of when it was read.
+#[derive(Debug)]
+struct Kept<T> {
+    run: RunId,
+    reader: Arc<Reader>,
+    version: i64,
+    value: Arc<T>,
+}
+
+impl<T> Kept<T> {
+    fn is_of(&self, run: &RunId, reader: &Arc<Reader>) -> bool {
+        self.run == *run && Arc::ptr_eq(&self.reader, reader)
+    }
 }
 
 #[derive(Debug)]
@@ -89,6 +106,7 @@ impl Source {
             earlier: Mutex::default(),
             records: Mutex::default(),
             audited: Mutex::default(),
+            auditing: Mutex::default(),
         }
     }
 
@@ -133,37 +151,59 @@ impl Source {
         Ok(Some(read))
     }
 
-    /// Everything the store knows about a run, read anew when the store has changed.
+    /// Everything the store knows about a run; what has come since is read when the store has changed.
     pub(crate) fn record(&self, id: &RunId) -> Result<Arc<RunRecord>, ReportError> {
         let missing = || StoreError::Missing { dir: self.dir.clone() };
         let reader = self.reader().ok_or_else(missing)?;
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         // Asked before reading: what is written meanwhile is read the next time.
         let version = reader.version()?;
-        if let Some((.., record)) = records.iter().find(|(of, known, _)| of == id && *known == version) {
-            return Ok(Arc::clone(record));
+        let earlier = records.iter().position(|kept| kept.is_of(id, &reader));
+        let earlier = earlier.map(|at| records.remove(at));
+        let value = match earlier {
+            Some(kept) if kept.version == version => kept.value,
+            Some(kept) => Arc::new(kept.value.read_again(&reader)?),
+            None => Arc::new(RunRecord::read(&reader, id)?),
+        };
+        // The one that was asked for last is at the end.
+        if records.len() == KEPT_RUNS {
+            records.remove(0);
         }
-        let record = Arc::new(RunRecord::read(&reader, id)?);
-        records.retain(|(of, known, _)| of != id && *known == version);
-        records.truncate(KEPT_RUNS - 1);
-        records.push((id.clone(), version, Arc::clone(&record)));
-        Ok(record)
+        records.push(Kept { run: id.clone(), reader, version, value: Arc::clone(&value) });
+        Ok(value)
     }
 
-    /// The audit log of a run, read anew when the store has changed; nothing where there is none.
+    /// The audit log of a run, checked anew when the store has changed; nothing where there is none.
     pub(crate) fn audit(&self, id: &RunId) -> Result<Option<Arc<AuditLog>>, AuditError> {
-        let version = self.reader().and_then(|reader| reader.version().ok());
-        // Held while reading: one reads, the others wait for what it finds.
-        let mut audited = self.audited.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, known, log)) = &*audited
-            && of == id
-            && Some(*known) == version
-        {
-            return Ok(Some(Arc::clone(log)));
+        let _auditing = self.auditing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((log, true)) = self.audited(id) {
+            return Ok(Some(log));
         }
+        let reader = self.reader();
+        let version = reader.as_ref().and_then(|reader| reader.version().ok());
         let log = AuditLog::read(&self.dir, id)?.map(Arc::new);
-        *audited = version.zip(log.clone()).map(|(version, log)| (id.clone(), version, log));
+        let kept = reader.zip(version).zip(log.clone()).map(|((reader, version), value)| Kept {
+            run: id.clone(),
+            reader,
+            version,
+            value,
+        });
+        *self.audited.lock().unwrap_or_else(PoisonError::into_inner) = kept;
         Ok(log)
+    }
+
+    /// The audit log of a run as it was checked last, and whether nothing has changed since.
+    pub(crate) fn audited(&self, id: &RunId) -> Option<(Arc<AuditLog>, bool)> {
+        let reader = self.reader()?;
+        let version = reader.version().ok();
+        let audited = self.audited.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = audited.as_ref().filter(|kept| kept.is_of(id, &reader))?;
+        Some((Arc::clone(&kept.value), Some(kept.version) == version))
+    }
+
+    /// Whether a log is being checked.
+    pub(crate) fn is_auditing(&self) -> bool {
+        matches!(self.auditing.try_lock(), Err(TryLockError::WouldBlock))
     }
 
     /// The open store, if there is one.
@@ -183,7 +223,9 @@ impl Source {
                     &mut *self.view.write().unwrap_or_else(PoisonError::into_inner),
                     Arc::new(view),
                 );
-                announce(&before, &self.view(), hub);
+                let now = self.view();
+                announce(&before, &now, hub);
+                self.prepare(&before, &now);
                 None
             }
             Err(error) => Some(error.to_string()),
@@ -195,6 +237,17 @@ impl Source {
             }
             hub.send("state", &json!({ "problem": problem }));
             *known = problem;
+        }
+    }
+
+    /// Reads a run that has not been seen before in full, so that nobody waits for all of it.
+    fn prepare(&self, before: &View, now: &View) {
+        let id = |view: &View| view.latest().map(|run| run.run.id.clone());
+        if let Some(run) = id(now).filter(|run| id(before).as_ref() != Some(run))
+            && let Err(error) = self.record(&run)
+        {
+            // The page that needs it says so too.
+            tracing::warn!("run {run} cannot be read in full: {error}");
         }
     }
 
@@ -228,7 +281,8 @@ impl Source {
         if known.version == Some(version) && known.writing == writing {
             return Ok(None);
         }
-        let view = View::read(&known.reader)?;
+        let before = known.version.map(|_| self.view());
+        let view = View::read(&known.reader, before.as_deref())?;
         (known.version, known.writing) = (Some(version), writing);
         Ok(Some(view))
     }

@@ -2,6 +2,7 @@
 
 use medfed_federation::report::{RoundReport, Summary};
 use medfed_store::{Event, Reader, Run, StoreError};
+use medfed_types::RoundId;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,10 +32,15 @@ pub(crate) struct RunView {
 }
 
 impl View {
-    /// Reads the list of runs and the newest run.
-    pub(crate) fn read(reader: &Reader) -> Result<Self, StoreError> {
+    /// Reads the list of runs and the newest run. `before` is what the same store said earlier.
+    pub(crate) fn read(reader: &Reader, before: Option<&Self>) -> Result<Self, StoreError> {
         let runs = reader.runs()?;
-        let latest = runs.last().map(|run| RunView::read(reader, run.clone())).transpose()?;
+        let before = before.and_then(Self::latest);
+        let latest = runs.last().map(|run| {
+            let known = before.filter(|known| known.run.id == run.id).map(|known| known.rounds.clone());
+            RunView::complete(reader, run.clone(), known.unwrap_or_default())
+        });
+        let latest = latest.transpose()?;
         Ok(Self { runs, latest: latest.map(Arc::new) })
     }
 
@@ -47,12 +53,17 @@ impl View {
 impl RunView {
     /// Reads one run.
     pub(crate) fn read(reader: &Reader, run: Run) -> Result<Self, StoreError> {
+        Self::complete(reader, run, Vec::new())
+    }
+
+    /// Reads what is not known of a run of which these rounds are.
+    fn complete(reader: &Reader, run: Run, mut rounds: Vec<RoundReport>) -> Result<Self, StoreError> {
         let unreadable = |what| move |source| StoreError::Json { what, source };
-        let rounds = reader
-            .rounds(&run.id)?
-            .into_iter()
-            .map(|round| serde_json::from_value(round.report).map_err(unreadable("round")))
-            .collect::<Result<_, _>>()?;
+        // The last one is read again: a run that was killed in between may have written it once more.
+        let first = rounds.pop().map_or(RoundId(0), |last| RoundId(last.round_num));
+        for round in reader.rounds_from(&run.id, first)? {
+            rounds.push(serde_json::from_value(round.report).map_err(unreadable("round"))?);
+        }
         let documents = reader
             .documents(&run.id)?
             .into_iter()

@@ -4,9 +4,10 @@ use crate::error::ReportError;
 use crate::fields::Fields;
 use medfed_dp::{Accountant, History, Phase};
 use medfed_store::{Event, Reader, Round, Run, RunStatus};
-use medfed_types::{Delta, RunId, SiteId};
+use medfed_types::{Delta, RoundId, RunId, SiteId};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The document that names the data and their classes.
 pub(crate) const DATA: &str = "data_description";
@@ -15,7 +16,7 @@ pub(crate) const DATA: &str = "data_description";
 #[derive(Debug)]
 pub struct RunRecord {
     pub(crate) run: Run,
-    pub(crate) rounds: Vec<Round>,
+    pub(crate) rounds: Vec<Arc<Round>>,
     pub(crate) events: Vec<Event>,
     documents: BTreeMap<String, Value>,
     /// ε at each hospital, computed anew from its ledger by the official accountant.
@@ -28,7 +29,20 @@ pub struct RunRecord {
 impl RunRecord {
     /// Reads a run.
     pub fn read(reader: &Reader, id: &RunId) -> Result<Self, ReportError> {
+        Self::complete(reader, id, Vec::new())
+    }
+
+    /// Reads the run again from the same store: everything but the rounds that were read before.
+    pub fn read_again(&self, reader: &Reader) -> Result<Self, ReportError> {
+        Self::complete(reader, &self.run.id, self.rounds.clone())
+    }
+
+    /// Reads a run of which these rounds are known.
+    fn complete(reader: &Reader, id: &RunId, mut rounds: Vec<Arc<Round>>) -> Result<Self, ReportError> {
         let run = reader.run(id)?;
+        // The last one is read again: a run that was killed in between may have written it once more.
+        let first = rounds.pop().map_or(RoundId(0), |last| last.round);
+        rounds.extend(reader.rounds_from(id, first)?.into_iter().map(Arc::new));
         let mut documents = BTreeMap::new();
         for name in reader.documents(id)? {
             if let Some(text) = reader.document(id, &name)? {
@@ -37,8 +51,8 @@ impl RunRecord {
                 documents.insert(name, value);
             }
         }
-        let (paid, projected) = paid(reader, &run)?;
-        Ok(Self { rounds: reader.rounds(id)?, events: reader.events(id)?, documents, paid, projected, run })
+        let (paid, projected) = paid(reader, &run, &rounds)?;
+        Ok(Self { rounds, events: reader.events(id)?, documents, paid, projected, run })
     }
 
     /// The configuration, without what is stored beside it for resuming.
@@ -94,7 +108,7 @@ fn configuration(run: &Run) -> &Value {
 /// ε by hospital: now, and at the end of the run.
 type Spending = (BTreeMap<SiteId, f64>, BTreeMap<SiteId, f64>);
 
-fn paid(reader: &Reader, run: &Run) -> Result<Spending, ReportError> {
+fn paid(reader: &Reader, run: &Run, rounds: &[Arc<Round>]) -> Result<Spending, ReportError> {
     let (mut paid, mut projected) = (BTreeMap::new(), BTreeMap::new());
     let config = Fields(configuration(run));
     let privacy = config.at("privacy");
@@ -103,8 +117,8 @@ fn paid(reader: &Reader, run: &Run) -> Result<Spending, ReportError> {
     let Some((delta, accountant)) = delta.zip(accountant) else { return Ok((paid, projected)) };
     let planned = config.count("federated.num_rounds").unwrap_or(0);
     let goes_on = matches!(run.status, RunStatus::Running | RunStatus::Interrupted);
-    let reports = reader.rounds(&run.id)?;
-    let done = reports.len() as u64;
+    let done = rounds.len() as u64;
+    let reported = if goes_on { reported_steps(rounds) } else { BTreeMap::new() };
     // Hospitals often pay for the same.
     let mut known: Vec<(History, f64)> = Vec::new();
     let mut epsilon = |history: &History| match known.iter().find(|(of, _)| of == history) {
@@ -119,9 +133,7 @@ fn paid(reader: &Reader, run: &Run) -> Result<Spending, ReportError> {
         let history = medfed_dp::replay(&run.id, &site, &records).map_err(failed)?;
         paid.insert(site.clone(), epsilon(&history).map_err(failed)?);
         if let Some(last) = history.phases().last().filter(|_| goes_on) {
-            let sites = reports.iter().flat_map(|round| Fields(&round.report).items("hospitals"));
-            let own = sites.filter(|report| report.text("hospital") == Some(site.as_str()));
-            let reported = own.filter_map(|report| report.count("steps")).fold(0, u64::saturating_add);
+            let reported = reported.get(site.as_str()).copied().unwrap_or_default();
             let steps = steps_to_come(planned, done, history.steps(), reported);
             let to_come = Phase { steps, ..*last };
             // More steps than the accountant takes have no number.
@@ -131,6 +143,18 @@ fn paid(reader: &Reader, run: &Run) -> Result<Spending, ReportError> {
         }
     }
     Ok((paid, projected))
+}
+
+/// Steps of each hospital in the rounds that are done.
+fn reported_steps(rounds: &[Arc<Round>]) -> BTreeMap<&str, u64> {
+    let mut steps: BTreeMap<&str, u64> = BTreeMap::new();
+    for report in rounds.iter().flat_map(|round| Fields(&round.report).items("hospitals")) {
+        if let Some((site, done)) = report.text("hospital").zip(report.count("steps")) {
+            let sum = steps.entry(site).or_default();
+            *sum = sum.saturating_add(done);
+        }
+    }
+    steps
 }
 
 /// Steps of the coming rounds, if they are like the mean of those before. A hospital pays before it trains:

@@ -12,8 +12,9 @@ use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_stream::Stream;
 
-/// Server-sent events: `state`, `progress`, `round`, `notice`, `resync`, `end`. A browser that comes back
-/// with `Last-Event-ID` gets what it has missed. With the session ends the stream; its last event is `end`.
+/// Server-sent events: `state`, `progress`, `round`, `notice`, `audit`, `resync`, `end`. A browser that comes
+/// back with `Last-Event-ID` gets what it has missed. With the session ends the stream; its last event is
+/// `end`.
 #[utoipa::path(get, path = "/api/events", tag = "data",
     params(("Last-Event-ID" = Option<String>, Header, description = "The last event that was received")),
     responses(

@@ -82,6 +82,8 @@ function soon(delay = 150) {
 function listen() {
   const events = new EventSource("/api/events");
   for (const kind of ["state", "round", "notice", "resync"]) events.addEventListener(kind, () => soon());
+  // A log that was being checked has been.
+  events.addEventListener("audit", () => { if (document.body.dataset.page === "/audit") soon(); });
   // The session has ended: the page asks to log in.
   events.addEventListener("end", () => location.reload());
   events.addEventListener("round", (event) => {

@@ -71,6 +71,30 @@ pub(super) fn output_path(results: &Path) -> PathBuf {
     results.join("dashboard_training.log")
 }
 
+/// The process that was asked to pause, as an earlier start of the dashboard remembered it.
+pub(super) fn to_pause(results: &Path) -> Option<u32> {
+    let mut text = String::new();
+    // A process number has at most ten digits; whatever else is in there is none.
+    fs::File::open(pause_path(results)).ok()?.take(16).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+/// Remembers the process that was asked to pause; that there is none any more without one.
+pub(super) fn remember_to_pause(results: &Path, process: Option<u32>) -> std::io::Result<()> {
+    let path = pause_path(results);
+    match process {
+        Some(process) => fs::write(path, process.to_string()),
+        None => match fs::remove_file(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        },
+    }
+}
+
+fn pause_path(results: &Path) -> PathBuf {
+    results.join("dashboard_pause")
+}
+
 /// The end of what a failed process said.
 fn tail(path: &Path) -> Option<String> {
     let mut file = OpenOptions::new().read(true).open(path).ok()?;

@@ -8,15 +8,20 @@ use crate::view::RunView;
 use axum::extract::{Query, State};
 use axum::response::Response;
 use maud::{Markup, html};
-use medfed_audit::Entry;
 use medfed_audit::entry::{Action, RosterNumber};
+use medfed_audit::{AuditError, Entry, SignedCheckpoint};
 use medfed_store::Timestamp;
-use medfed_types::Epsilon;
+use medfed_types::{Epsilon, RunId};
 use serde::Deserialize;
+use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinError;
 
 /// Entries that are shown; the newest.
 const SHOWN: usize = 200;
+/// How long the page waits for a log to be checked. Every signature is, and a long run has ten thousand.
+const PATIENCE: Duration = Duration::from_millis(25);
 
 /// Whether the log is to be verified.
 #[derive(Debug, Default, Deserialize)]
@@ -36,15 +41,14 @@ pub(crate) async fn page(
         };
         return Ok(layout::page(&app, "/audit", "Audit log", None, &content));
     };
-    let (reading, id) = (app.clone(), run.run.id.clone());
-    let read = tokio::task::spawn_blocking(move || reading.source.audit(&id)).await;
+    let read = look(&app, &run.run.id, wish.verify.is_some()).await;
     let read = read.map_err(|failure| error::broken(&app, &failure))?;
     let checked = match (&read, wish.verify.is_some()) {
-        (Ok(Some(_)), true) => Some(check(&app, &run).await),
+        (Ok(Look::Checked(_)), true) => Some(check(&app, &run).await),
         _ => None,
     };
     let content = match read {
-        Ok(None) => html! {
+        Ok(Look::Nothing) => html! {
             (answer(Tone::Open, "This run has no audit log."))
             div #audit data-live {
                 p { "A run writes one while " code { "secure_aggregation.audit_enabled" } " is true: set it on the " a href="/training" { "training page" } "." }
@@ -55,9 +59,124 @@ pub(crate) async fn page(
             (answer(Tone::Bad, "The audit log cannot be read."))
             div #audit data-live { p.notice.bad { (failure.to_string()) } }
         },
-        Ok(Some(log)) => whole(&run, &log, checked.as_ref()),
+        Ok(Look::Checked(log)) => {
+            html! { (head(&log, checked.as_ref())) (whole(&run, &log, checked.as_ref())) }
+        }
+        Ok(Look::Checking(newest, None)) => html! {
+            (answer(Tone::Open, &format!("The {} entries of the audit log are being checked.", newest.checkpoint().size)))
+            (later())
+            (verify(&run))
+            (checkpoint(&newest))
+        },
+        Ok(Look::Checking(newest, Some(log))) => html! {
+            (head_of_earlier(&log, &newest))
+            (later())
+            (whole(&run, &log, None))
+        },
     };
     Ok(layout::page(&app, "/audit", "Audit log", Some(&run), &content))
+}
+
+/// What is known of a log.
+enum Look {
+    /// There is none.
+    Nothing,
+    /// Nothing has changed since it was checked.
+    Checked(Arc<AuditLog>),
+    /// It is being checked: its newest checkpoint, and what checking found the last time.
+    Checking(SignedCheckpoint, Option<Arc<AuditLog>>),
+}
+
+/// Looks at a log. Checking takes its time, and unless the visitor asked for it, the page does not wait: an
+/// event tells when it is done.
+async fn look(app: &App, run: &RunId, waits: bool) -> Result<Result<Look, AuditError>, JoinError> {
+    let known = app.source.audited(run);
+    if let Some((log, true)) = known {
+        return Ok(Ok(Look::Checked(log)));
+    }
+    let checked = |log: Option<Arc<AuditLog>>| log.map_or(Look::Nothing, Look::Checked);
+    if waits || !app.source.is_auditing() {
+        let (reading, id) = (app.clone(), run.clone());
+        let mut checking = tokio::task::spawn_blocking(move || reading.source.audit(&id));
+        if waits {
+            return Ok(checking.await?.map(checked));
+        }
+        if let Ok(done) = tokio::time::timeout(PATIENCE, &mut checking).await {
+            return Ok(done?.map(checked));
+        }
+        let (telling, id) = (app.clone(), run.clone());
+        tokio::spawn(async move {
+            // What was found, also a failure, is what the page shows when it asks again.
+            let _ = checking.await;
+            telling.hub.send("audit", &json!({ "run": id }));
+        });
+    }
+    let (reading, id) = (app.clone(), run.clone());
+    let newest = move || crate::audit::newest(reading.source.dir(), &id);
+    let newest = tokio::task::spawn_blocking(newest).await?;
+    let earlier = known.map(|(log, _)| log);
+    Ok(newest.map(|newest| newest.map_or(Look::Nothing, |newest| Look::Checking(newest, earlier))))
+}
+
+/// Whether a log that was checked can be believed.
+fn head(log: &AuditLog, checked: Option<&Result<Verified, String>>) -> Markup {
+    let (verdict, summary) = (&log.verdict, &log.verdict.summary);
+    let refuted = matches!(checked, Some(Ok(found)) if found.logs.iter().any(|log| !log.sound));
+    match (verdict.faults.is_empty() && !refuted, &summary.finished) {
+        (false, _) => answer(Tone::Bad, UNSOUND),
+        (true, Some(_)) => answer(Tone::Good, "The audit log is sound and ends with the end of the run."),
+        (true, None) => answer(Tone::Good, "The audit log is sound so far; the run has not ended."),
+    }
+}
+
+/// Whether a log that has changed since it was checked could be believed then.
+fn head_of_earlier(log: &AuditLog, newest: &SignedCheckpoint) -> Markup {
+    let (known, now) = (log.newest.checkpoint().size, newest.checkpoint().size);
+    if !log.verdict.faults.is_empty() {
+        answer(Tone::Bad, UNSOUND)
+    } else if now > known {
+        let newer = now - known;
+        let entries = if newer == 1 { "entry is" } else { "entries are" };
+        answer(
+            Tone::Good,
+            &format!(
+                "The first {known} entries of the audit log are sound; {newer} newer {entries} being checked."
+            ),
+        )
+    } else {
+        answer(
+            Tone::Good,
+            &format!(
+                "The {known} entries of the audit log were sound when they were last checked; they are being checked again."
+            ),
+        )
+    }
+}
+
+const UNSOUND: &str = "The audit log is not sound; below is what is wrong.";
+
+fn later() -> Markup {
+    html! { noscript { p.note { "Load the page again to see what was found." } } }
+}
+
+fn verify(run: &RunView) -> Markup {
+    html! {
+        form.no-print method="get" action="/audit" {
+            input type="hidden" name="run" value=(run.run.id);
+            input type="hidden" name="verify" value="yes";
+            div.buttons { button.primary #verify type="submit" { "Verify against ledgers and model" } }
+        }
+    }
+}
+
+fn checkpoint(newest: &SignedCheckpoint) -> Markup {
+    html! {
+        section #newest.panel data-live aria-label="Newest checkpoint" {
+            h2 { "Newest checkpoint" }
+            p.note { "Keep a copy: whoever has one can prove that nothing before it was changed since." }
+            pre tabindex="0" { (newest.to_text()) }
+        }
+    }
 }
 
 async fn check(app: &App, run: &RunView) -> Result<Verified, String> {
@@ -66,19 +185,8 @@ async fn check(app: &App, run: &RunView) -> Result<Verified, String> {
 
 fn whole(run: &RunView, log: &Arc<AuditLog>, checked: Option<&Result<Verified, String>>) -> Markup {
     let (verdict, summary) = (&log.verdict, &log.verdict.summary);
-    let refuted = matches!(checked, Some(Ok(found)) if found.logs.iter().any(|log| !log.sound));
-    let head = match (verdict.faults.is_empty() && !refuted, &summary.finished) {
-        (false, _) => answer(Tone::Bad, "The audit log is not sound; below is what is wrong."),
-        (true, Some(_)) => answer(Tone::Good, "The audit log is sound and ends with the end of the run."),
-        (true, None) => answer(Tone::Good, "The audit log is sound so far; the run has not ended."),
-    };
     html! {
-        (head)
-        form.no-print method="get" action="/audit" {
-            input type="hidden" name="run" value=(run.run.id);
-            input type="hidden" name="verify" value="yes";
-            div.buttons { button.primary #verify type="submit" { "Verify against ledgers and model" } }
-        }
+        (verify(run))
         @if let Some(checked) = checked { (outcome(checked)) }
         @if !verdict.faults.is_empty() {
             section #faults data-live aria-label="Faults" {
@@ -92,11 +200,7 @@ fn whole(run: &RunView, log: &Arc<AuditLog>, checked: Option<&Result<Verified, S
             div.card { h2 { "Signatures of hospitals" } p.figure { (summary.cosignatures) }
                 p.note { "by " (summary.hospitals.len()) " hospitals" @if let Some(signed) = summary.signed { ", last at " (time(signed)) } } }
         }
-        section #newest.panel data-live aria-label="Newest checkpoint" {
-            h2 { "Newest checkpoint" }
-            p.note { "Keep a copy: whoever has one can prove that nothing before it was changed since." }
-            pre tabindex="0" { (log.newest.to_text()) }
-        }
+        (checkpoint(&log.newest))
         section #audited-hospitals data-live {
             div.scroll.panel tabindex="0" role="group" aria-label="Hospitals" {
                 table {

@@ -250,7 +250,7 @@ fn actions(record: &RunRecord, section: &mut Section) {
         ));
     }
     let halted = |round: &medfed_store::Round| Fields(&round.report).flag("fairness.halts") == Some(true);
-    if record.rounds.iter().any(halted) {
+    if record.rounds.iter().any(|round| halted(round)) {
         section.say("A violation ended the run, as configured.");
     }
 }

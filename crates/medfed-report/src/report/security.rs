@@ -19,7 +19,7 @@ pub(super) fn simulated_attack(record: &RunRecord) -> Option<(String, Vec<String
 
 /// Whether anything was wrong with an update in any round.
 pub(super) fn anything(record: &RunRecord) -> bool {
-    record.rounds.iter().any(out_of_line)
+    record.rounds.iter().any(|round| out_of_line(round))
 }
 
 /// Whether anything was wrong with an update in a round.

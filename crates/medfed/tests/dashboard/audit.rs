@@ -22,6 +22,16 @@ fn the_audit_log_is_read_proven_and_verified() {
     assert_eq!(log["checkpoint"].as_str().unwrap(), fs::read_to_string(audit.join("checkpoint")).unwrap());
     assert_eq!(log["keys"].as_str().unwrap(), fs::read_to_string(audit.join("keys")).unwrap());
 
+    // The page waits for the verdict only when it is asked to verify; without it, an event tells.
+    let (page, verified) = ("/audit", format!("/audit?run={run}&verify=yes"));
+    let ask = |path: &str| {
+        let answer = dashboard.send("GET", path, &[], "");
+        assert_eq!(answer.0, 200, "{path}");
+        answer.2
+    };
+    assert!(ask(&verified).contains("Verified: the log is sound."));
+    assert!(ask(page).contains("The audit log is sound and ends with the end of the run."));
+
     // Page by page it is what the command line shows.
     let shown: Value = serde_json::from_str(&medfed(folder.path(), &["audit", "show", "--json"])).unwrap();
     let mut entries = Vec::new();

@@ -193,6 +193,38 @@ fn a_dashboard_that_is_killed_finds_its_run_again() {
 }
 
 #[test]
+fn a_pause_is_remembered_until_somebody_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = small(folder.path(), 500, 10);
+    first.order("start", "");
+    first.wait_for_rounds(1);
+    first.order("pause", "");
+    let paused = first.wait_for("paused");
+    drop(first);
+    let arguments = ["--config", "config.yaml"];
+    let second = Dashboard::start(folder.path(), &arguments);
+    assert_eq!(second.wait_for("paused")["message"], paused["message"]);
+    drop(second);
+
+    let mut beside = Command::new(assert_cmd::cargo::cargo_bin!("medfed"))
+        .args(["simulate", "--resume"])
+        .current_dir(folder.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let process = beside.id();
+    while medfed_store::writer(&folder.path().join("results")) != Some(Some(process)) {
+        assert_eq!(beside.try_wait().unwrap(), None, "it goes on with the run");
+        std::thread::yield_now();
+    }
+    assert!(Command::new("kill").args(["-INT", &process.to_string()]).status().unwrap().success());
+    beside.wait().unwrap();
+    let third = Dashboard::start(folder.path(), &arguments);
+    assert_eq!(third.wait_for("stopped")["resumable"], json!(true));
+}
+
+#[test]
 fn training_that_is_killed_has_failed_for_a_reason_and_can_be_resumed() {
     let folder = tempfile::tempdir().unwrap();
     let dashboard = small(folder.path(), 500, 10);
