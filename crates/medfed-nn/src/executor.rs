@@ -13,6 +13,8 @@
 mod cost;
 mod geometry;
 mod lifetime;
+#[cfg(feature = "measure")]
+pub mod measure;
 mod pass;
 mod plan;
 mod workspace;

@@ -19,6 +19,8 @@ mod trainable;
 
 pub use dropout::DropoutStream;
 pub use error::NnError;
+#[cfg(feature = "measure")]
+pub use executor::measure;
 pub use executor::{Executor, PerformanceOptions};
 pub use models::{Architecture, ModelSpec};
 pub use network::Network;
