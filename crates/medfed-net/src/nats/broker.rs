@@ -102,7 +102,10 @@ pub(super) struct Broker {
 
 impl Broker {
     /// Connects once; later it reconnects by itself, for ever.
-    pub(super) async fn connect(options: &BrokerOptions, federation: Federation) -> Result<Self, LinkProblem> {
+    pub(super) async fn connect(
+        options: &BrokerOptions,
+        federation: Federation,
+    ) -> Result<Self, LinkProblem> {
         let address = || options.server.clone();
         let mut connect = ConnectOptions::new()
             .name("medfed")
@@ -123,7 +126,10 @@ impl Broker {
         let client = connect.connect(&options.server).await.map_err(|error| match error.kind() {
             ConnectErrorKind::Tls => LinkProblem::Tls { detail: error.to_string() },
             ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
-                LinkProblem::Unreachable { address: address(), detail: "the broker refuses the credentials".to_owned() }
+                LinkProblem::Unreachable {
+                    address: address(),
+                    detail: "the broker refuses the credentials".to_owned(),
+                }
             }
             _ => LinkProblem::Unreachable { address: address(), detail: error.to_string() },
         })?;
@@ -179,9 +185,7 @@ impl Broker {
             Whose::Coordinator => {
                 ("coordinator".to_owned(), format!("medfed.{}.up.*", self.federation), Duration::ZERO)
             }
-            Whose::Site(site, session) => {
-                (hex(&session.0), self.federation.down(site, *session), FORGOTTEN)
-            }
+            Whose::Site(site, session) => (hex(&session.0), self.federation.down(site, *session), FORGOTTEN),
         };
         let consumer = pull::Config {
             durable_name: Some(name.clone()),
@@ -374,7 +378,9 @@ mod tests {
         );
         assert_eq!(federation.stream(), "medfed-0011223344556677");
         assert_eq!(site_of(&federation.up(&site)), Some(site));
-        for wrong in ["", "medfed.x.up.", "medfed.x.up.5", "medfed.x.up.zz", "medfed.x.up.ff", "medfed.x.up.0a"] {
+        for wrong in
+            ["", "medfed.x.up.", "medfed.x.up.5", "medfed.x.up.zz", "medfed.x.up.ff", "medfed.x.up.0a"]
+        {
             assert_eq!(site_of(wrong), None, "{wrong}");
         }
     }

@@ -121,12 +121,8 @@ impl Keys {
         let tag: [u8; TAG] = sealed[content..].try_into().ok()?;
         sealed.truncate(content);
         let cipher = self.cipher(way, purpose);
-        let opened = cipher.decrypt_inout_detached(
-            &nonce(number),
-            &[],
-            sealed.as_mut_slice().into(),
-            &Tag::from(tag),
-        );
+        let opened =
+            cipher.decrypt_inout_detached(&nonce(number), &[], sealed.as_mut_slice().into(), &Tag::from(tag));
         opened.ok().map(|()| sealed)
     }
 }

@@ -253,7 +253,8 @@ async fn open(link: &Link) -> Result<Opened, LinkProblem> {
     }
     let signs = broker.listen(broker.federation.sign_down(&link.site)).await;
     let mut signs = signs.map_err(|error| unreachable(error.to_string()))?;
-    let ephemeral = Ephemeral::generate().map_err(|error| LinkProblem::Files { detail: error.to_string() })?;
+    let ephemeral =
+        Ephemeral::generate().map_err(|error| LinkProblem::Files { detail: error.to_string() })?;
     let certificate = identity.certificate().der().to_vec();
     let hello = wire::body(&Hello { protocol: PROTOCOL, certificate, ephemeral: ephemeral.public() });
     let packet = wire::hello(&Signed::Hello.sign(identity.key(), &hello), &hello);
@@ -304,8 +305,7 @@ async fn answer(
             continue;
         }
         let authority = identity.authority();
-        let coordinator =
-            authority.verify(&certificate, clock::now(), None).map_err(LinkProblem::Peer)?;
+        let coordinator = authority.verify(&certificate, clock::now(), None).map_err(LinkProblem::Peer)?;
         if *coordinator.party() != Party::Coordinator {
             return Err(LinkProblem::Peer(CertificateProblem::WrongParty {
                 expected: Party::Coordinator.to_string(),
@@ -348,7 +348,9 @@ async fn hear(
                 }
             }
             Some(Packet::Said { signature, body }) => {
-                let Some(Said { word: Word::Unknown { session: of }, .. }) = wire::read(body) else { continue };
+                let Some(Said { word: Word::Unknown { session: of }, .. }) = wire::read(body) else {
+                    continue;
+                };
                 // A coordinator with a new key is noticed by its silence.
                 if of == session.id && Signed::Said.holds(coordinator.key(), body, signature) {
                     return LinkProblem::Ended;

@@ -121,9 +121,7 @@ impl Farewell {
             Self::Replaced => LinkProblem::Replaced,
             Self::Revoked => LinkProblem::Own(CertificateProblem::Revoked),
             Self::NotOnRoster => LinkProblem::Own(CertificateProblem::NotOnRoster),
-            Self::Expired => {
-                LinkProblem::Own(CertificateProblem::Expired { not_after: own.not_after() })
-            }
+            Self::Expired => LinkProblem::Own(CertificateProblem::Expired { not_after: own.not_after() }),
             Self::NotYetValid => {
                 LinkProblem::Own(CertificateProblem::NotYetValid { not_before: own.not_before() })
             }
@@ -161,8 +159,7 @@ impl<'a> Packet<'a> {
             }
             4 => {
                 let (session, signature) = rest.split_first_chunk()?;
-                (signature.len() == 64)
-                    .then_some(Self::Confirm { session: SessionId(*session), signature })
+                (signature.len() == 64).then_some(Self::Confirm { session: SessionId(*session), signature })
             }
             3 | 5 => {
                 let (session, rest) = rest.split_first_chunk()?;

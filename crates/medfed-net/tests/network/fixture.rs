@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use medfed_net::pki::Approval;
 use medfed_net::{
-    AuthorityFolder, CoordinatorEvent, CoordinatorOptions, CoordinatorTransport as _, Fingerprint,
+    AuthorityFolder, CoordinatorEvent, CoordinatorOptions, CoordinatorTransport, Fingerprint,
     GrpcCoordinator, GrpcSite, Holder, LinkProblem, LinkState, Party, Proxy, Route, SiteEvent, SiteOptions,
-    SiteTransport as _, Timing, clock,
+    SiteTransport, Timing, clock,
 };
 use medfed_types::SiteId;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 /// Longest time that a test waits for anything.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const LARGEST: u64 = 64 << 20;
 pub(crate) const DAY: i64 = 24 * 60 * 60;
 
@@ -151,16 +151,16 @@ pub(crate) fn route_by(address: SocketAddr, proxy: Option<Proxy>, pinned: Option
     Route { proxy, pinned, ..route(address) }
 }
 
-pub(crate) async fn coordinator_hears(coordinator: &mut GrpcCoordinator) -> CoordinatorEvent {
+pub(crate) async fn coordinator_hears(coordinator: &mut impl CoordinatorTransport) -> CoordinatorEvent {
     timeout(PATIENCE, coordinator.recv()).await.expect("an event in time").expect("the transport goes on")
 }
 
-pub(crate) async fn site_hears(site: &mut GrpcSite) -> SiteEvent {
+pub(crate) async fn site_hears(site: &mut impl SiteTransport) -> SiteEvent {
     timeout(PATIENCE, site.recv()).await.expect("an event in time").expect("the transport goes on")
 }
 
 /// Waits until a site is there; what else happens on the way is passed over.
-pub(crate) async fn connected(coordinator: &mut GrpcCoordinator, name: &str) {
+pub(crate) async fn connected(coordinator: &mut impl CoordinatorTransport, name: &str) {
     loop {
         if let CoordinatorEvent::Connected { site, certificate } = coordinator_hears(coordinator).await
             && site == id(name)
@@ -171,11 +171,11 @@ pub(crate) async fn connected(coordinator: &mut GrpcCoordinator, name: &str) {
     }
 }
 
-pub(crate) async fn site_connected(site: &mut GrpcSite) {
+pub(crate) async fn site_connected(site: &mut impl SiteTransport) {
     while !matches!(site_hears(site).await, SiteEvent::Connected { .. }) {}
 }
 
-pub(crate) async fn coordinator_gets(coordinator: &mut GrpcCoordinator) -> (SiteId, Bytes) {
+pub(crate) async fn coordinator_gets(coordinator: &mut impl CoordinatorTransport) -> (SiteId, Bytes) {
     loop {
         if let CoordinatorEvent::Message { from, bytes } = coordinator_hears(coordinator).await {
             return (from, bytes);
@@ -183,7 +183,7 @@ pub(crate) async fn coordinator_gets(coordinator: &mut GrpcCoordinator) -> (Site
     }
 }
 
-pub(crate) async fn site_gets(site: &mut GrpcSite) -> Bytes {
+pub(crate) async fn site_gets(site: &mut impl SiteTransport) -> Bytes {
     loop {
         if let SiteEvent::Message { bytes } = site_hears(site).await {
             return bytes;
@@ -191,7 +191,7 @@ pub(crate) async fn site_gets(site: &mut GrpcSite) -> Bytes {
     }
 }
 
-pub(crate) async fn coordinator_loses(coordinator: &mut GrpcCoordinator) -> LinkProblem {
+pub(crate) async fn coordinator_loses(coordinator: &mut impl CoordinatorTransport) -> LinkProblem {
     loop {
         if let CoordinatorEvent::Disconnected { problem, .. } = coordinator_hears(coordinator).await {
             return problem;
@@ -199,7 +199,7 @@ pub(crate) async fn coordinator_loses(coordinator: &mut GrpcCoordinator) -> Link
     }
 }
 
-pub(crate) async fn site_loses(site: &mut GrpcSite) -> LinkProblem {
+pub(crate) async fn site_loses(site: &mut impl SiteTransport) -> LinkProblem {
     loop {
         if let SiteEvent::Disconnected { problem } = site_hears(site).await {
             return problem;
@@ -208,7 +208,7 @@ pub(crate) async fn site_loses(site: &mut GrpcSite) -> LinkProblem {
 }
 
 /// Why a site's last attempt failed.
-pub(crate) async fn fails(site: &GrpcSite) -> LinkProblem {
+pub(crate) async fn fails(site: &impl SiteTransport) -> LinkProblem {
     let mut states = site.state();
     let waiting = states.wait_for(|state| matches!(state, LinkState::Waiting { .. }));
     let state =
@@ -220,7 +220,7 @@ pub(crate) async fn fails(site: &GrpcSite) -> LinkProblem {
 }
 
 /// Waits until a site's last attempt failed as `expected` says.
-pub(crate) async fn fails_as(site: &GrpcSite, expected: impl Fn(&LinkProblem) -> bool) {
+pub(crate) async fn fails_as(site: &impl SiteTransport, expected: impl Fn(&LinkProblem) -> bool) {
     let mut states = site.state();
     let waiting = states.wait_for(|state| match state {
         LinkState::Waiting { problem, .. } => expected(problem),

@@ -134,7 +134,8 @@ impl Switch {
             }
             Err(problem) => Err(problem.to_string()),
         };
-        let shown = shown.map_err(|problem| format!("a hello whose certificate is not accepted: {problem}"))?;
+        let shown =
+            shown.map_err(|problem| format!("a hello whose certificate is not accepted: {problem}"))?;
         let site = shown.party().site().ok_or("a hello of something that is no site")?.clone();
         if !Signed::Hello.holds(shown.key(), body, signature) {
             return Err(format!("a hello with the certificate of site {site}, signed by somebody else"));
@@ -226,14 +227,7 @@ impl Switch {
         }
     }
 
-    async fn message(
-        &self,
-        subject: &str,
-        site: SiteId,
-        open: &Open,
-        number: u64,
-        sealed: &[u8],
-    ) -> Verdict {
+    async fn message(&self, subject: &str, site: SiteId, open: &Open, number: u64, sealed: &[u8]) -> Verdict {
         let event = match open.session.arrive(number, sealed) {
             Arrival::Next(Content::Message(bytes)) => {
                 Incoming::Event(CoordinatorEvent::Message { from: site, bytes: bytes.into() })
@@ -260,24 +254,7 @@ impl Switch {
 
     /// Opens a session that its site confirms.
     async fn confirm(self: &Arc<Self>, subject: &str, session: SessionId, signature: &[u8]) {
-        let pending = {
-            let mut sessions = self.sessions();
-            let mut found = None;
-            for (site, pending) in &mut sessions.pending {
-                if let Some(place) = pending.iter().position(|it| it.session.id == session) {
-                    let right = Signed::Confirm.holds(
-                        pending[place].certificate.key(),
-                        &pending[place].transcript,
-                        signature,
-                    );
-                    if right && subject == self.broker.federation.up(site) {
-                        found = pending.remove(place).map(|it| (site.clone(), it));
-                    }
-                }
-            }
-            found
-        };
-        let Some((site, Pending { session, certificate, .. })) = pending else {
+        let Some((site, certificate)) = self.confirmed(subject, session, signature) else {
             // Delivered twice, or by somebody else, or the coordinator was started anew meanwhile.
             if self.find(session).is_none() {
                 self.unknown(subject, session).await;
@@ -293,16 +270,44 @@ impl Switch {
         }
         let (queue, queued) = mpsc::channel(QUEUE);
         let (stop, stopped) = mpsc::channel(1);
-        let open = Open { session: Arc::new(session), certificate: certificate.clone(), queue, stop };
-        if let Some(older) = self.sessions().open.insert(site.clone(), open.clone()) {
-            // Full: it ends already.
-            let _ = older.stop.try_send(LinkProblem::Replaced);
-        }
+        let open = {
+            // At once: a session is pending or open, so that no sign of it is unknown.
+            let mut sessions = self.sessions();
+            let pending = sessions.pending.get_mut(&site);
+            let Some(begun) = pending.and_then(|pending| {
+                let place = pending.iter().position(|it| it.session.id == session)?;
+                pending.remove(place)
+            }) else {
+                // Other hellos came meanwhile: the site says hello again.
+                return;
+            };
+            let session = Arc::new(begun.session);
+            let open = Open { session, certificate: certificate.clone(), queue, stop };
+            if let Some(older) = sessions.open.insert(site.clone(), open.clone()) {
+                // Full: it ends already.
+                let _ = older.stop.try_send(LinkProblem::Replaced);
+            }
+            open
+        };
         let event = CoordinatorEvent::Connected { site: site.clone(), certificate };
         // Fails when the transport has ended.
         let _ = self.events.send(Incoming::Event(event)).await;
         let alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner).clone();
         tokio::spawn(self.clone().run(site, open, queued, stopped, alive));
+    }
+
+    /// Whose session it is that waits for this confirmation.
+    fn confirmed(
+        &self,
+        subject: &str,
+        session: SessionId,
+        signature: &[u8],
+    ) -> Option<(SiteId, Certificate)> {
+        let site = site_of(subject).filter(|site| subject == self.broker.federation.up(site))?;
+        let sessions = self.sessions();
+        let pending = sessions.pending.get(&site)?.iter().find(|it| it.session.id == session)?;
+        let holds = Signed::Confirm.holds(pending.certificate.key(), &pending.transcript, signature);
+        holds.then(|| (site, pending.certificate.clone()))
     }
 
     /// One session, to its end.
