@@ -22,7 +22,7 @@ mod summary;
 
 use crate::failure::Failure;
 use crate::output;
-pub(crate) use coordinated::{Coordinated, CoordinatedOrder};
+pub(crate) use coordinated::{Coordinated, CoordinatedOrder, require_built};
 pub(crate) use dataset::{data_failure, describe, divide, fingerprint, load};
 pub(crate) use hospital::{Data, Kept, SiteFolder};
 pub(crate) use journal::Terms;
@@ -176,7 +176,7 @@ fn run(
     if order.json {
         output::print(&results.to_json()?)?;
     } else {
-        summary::print(&results, &outcome, folders, &prepared.config.evaluation.metrics)?;
+        summary::print(&results, &outcome, Some(folders), &prepared.config.evaluation.metrics)?;
     }
     ended(&folders.resume_command(order), &results)?;
     let finished = privacy_audit::Finished {

@@ -43,6 +43,19 @@ fn the_demo_ends_like_a_simulation_of_the_same_seed() {
 }
 
 #[test]
+fn a_demo_that_keeps_nothing_names_no_file() {
+    let output = medfed().arg("federation-demo").args(processes::settings(&[])).output().unwrap();
+    let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{told}");
+    assert!(said.contains("Finished") && said.contains("Privacy"), "{said}");
+    let temporary = std::env::temp_dir();
+    for file in ["results.json", "medfed report", temporary.to_str().unwrap()] {
+        assert!(!said.contains(file), "{file} is in: {said}");
+    }
+    assert!(told.contains("--out DIR"), "{told}");
+}
+
+#[test]
 fn a_coordinator_that_dies_at_a_durable_write_goes_on_to_the_same_model() {
     let expected = Federation::new(&[]).simulated();
     let mut deaths = 0;
@@ -50,7 +63,7 @@ fn a_coordinator_that_dies_at_a_durable_write_goes_on_to_the_same_model() {
         let mut federation = Federation::new(&[]);
         federation.start_coordinator(Some(point));
         federation.start_sites(None);
-        federation.restart_what_dies(Duration::from_secs(120));
+        federation.restart_what_dies(Duration::from_mins(2));
         assert_eq!(federation.outcome(), expected, "killed at point {point}");
         deaths += federation.deaths();
     }
@@ -66,7 +79,7 @@ fn a_hospital_that_dies_at_a_durable_write_goes_on_to_the_same_model() {
         federation.start_coordinator(None);
         // All three at once.
         federation.start_sites(Some(point));
-        federation.restart_what_dies(Duration::from_secs(120));
+        federation.restart_what_dies(Duration::from_mins(2));
         assert_eq!(federation.outcome(), expected, "killed at point {point}");
         deaths += federation.deaths();
     }
@@ -89,7 +102,7 @@ fn killed_at_any_instant_a_run_goes_on_to_the_same_model() {
         }
         federation.kill((state >> 28) as usize % 4);
     }
-    federation.restart_what_dies(Duration::from_secs(120));
+    federation.restart_what_dies(Duration::from_mins(2));
     assert_eq!(federation.outcome(), expected);
 }
 
@@ -123,6 +136,13 @@ fn what_is_wrong_is_said_before_anything_runs() {
     let mut attacked = federation.coordinator_command();
     attacked.args(["--set", "simulation.attack=sign_flip"]);
     refused(attacked, &["simulation.attack", "hint:"]);
+    // What hospitals cannot sign over a network.
+    let mut demo = medfed();
+    demo.arg("federation-demo");
+    for mut audited in [federation.coordinator_command(), demo] {
+        audited.args(["--set", "secure_aggregation.audit_enabled=true"]);
+        refused(audited, &["secure_aggregation.audit_enabled", "audit_enabled=false", "hint:"]);
+    }
     // Somebody else's settings.
     let mut foreign = federation.site_command(1);
     foreign.args(["--set", "privacy.delta=0.1"]);
@@ -144,7 +164,7 @@ fn a_hospital_whose_policy_asks_for_more_is_left_out_by_name() {
     std::fs::write(federation.site_folder(4).join("policy.yaml"), policy).unwrap();
     federation.start_coordinator(None);
     federation.start_sites(None);
-    federation.restart_what_dies(Duration::from_secs(120));
+    federation.restart_what_dies(Duration::from_mins(2));
     let results = federation.results();
     let hospitals = results["rounds"][0]["hospitals"].as_array().unwrap();
     assert_eq!(hospitals.len(), 3, "{hospitals:?}");

@@ -54,6 +54,9 @@ pub(crate) struct Args {
     /// Say in the results that hospitals add noise from the seed: for demonstrations
     #[arg(long, hide = true)]
     reproducible_noise: bool,
+    /// The folder goes when the run is over: say nothing of where files are
+    #[arg(long, hide = true)]
+    temporary: bool,
 }
 
 /// Where a coordinator keeps the results of its runs.
@@ -78,7 +81,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         ))
         .hint("a coordinator's certificate is made with `medfed pki coordinator`"));
     }
-    let order = CoordinatedOrder { config, json: args.json, reproducible_noise: args.reproducible_noise };
+    let order = CoordinatedOrder {
+        config,
+        json: args.json,
+        reproducible_noise: args.reproducible_noise,
+        temporary: args.temporary,
+    };
     let run = Coordinated::open(order)?;
     let (invited, revocations) = cohort(&args.dir, &identity)?;
     let machine = run.machine(identity.key(), &invited, revocations, |certified| {

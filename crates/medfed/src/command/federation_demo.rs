@@ -3,7 +3,7 @@
 use super::coordinator::results_dir;
 use crate::failure::{Failure, INTERRUPTED};
 use crate::output::note;
-use crate::run::{interrupt, shell_word};
+use crate::run::{interrupt, require_built, shell_word};
 use medfed_config::{Config, Override};
 use medfed_net::pki::Approval;
 use medfed_net::{AuthorityFolder, Fingerprint, Holder, Party, PkiError, clock};
@@ -101,7 +101,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn configuration(args: &Args) -> Result<Config, Failure> {
-    let mut set = vec!["secure_aggregation.enabled=true".to_owned()];
+    // Hospitals between machines sign no audit log.
+    let fixed = ["secure_aggregation.enabled=true", "secure_aggregation.audit_enabled=false"];
+    let mut set: Vec<String> = fixed.map(str::to_owned).into();
     set.extend(args.rounds.map(|rounds| format!("federated.num_rounds={rounds}")));
     set.extend(args.seed.map(|seed| format!("experiment.seed={seed}")));
     set.extend(args.set.iter().cloned());
@@ -111,6 +113,7 @@ fn configuration(args: &Args) -> Result<Config, Failure> {
         return Err(Failure::user(anyhow::anyhow!("the hospitals of the demo draw synthetic images"))
             .hint("docs/deploy.md goes through a federation on images of your own"));
     }
+    require_built(&config)?;
     Ok(config)
 }
 
@@ -178,6 +181,7 @@ impl Federation<'_> {
             self.address.to_string(),
         ];
         arguments.extend(self.args.json.then(|| "--json".to_owned()));
+        arguments.extend(self.args.out.is_none().then(|| "--temporary".to_owned()));
         arguments.extend(self.args.seed.map(|_| "--reproducible-noise".to_owned()));
         arguments
     }
@@ -298,6 +302,10 @@ fn summary(dir: &Path, sites: &[SiteId], kept: bool) {
         let results = shell_word(&results_dir(&dir.join("coordinator")));
         note(&format!("  medfed runs --results {results}"));
         note(&format!("  medfed dashboard --results {results}"));
+    } else {
+        note(
+            "Keys, stores, results and logs were in a temporary folder, which is removed; --out DIR keeps them.",
+        );
     }
 }
 

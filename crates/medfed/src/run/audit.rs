@@ -15,8 +15,8 @@ use medfed_audit::trail::{Course, Opening, PaidSteps, Trail, log_signer, site_si
 use medfed_audit::{AuditError, Checkpoint, Digest, Offer, Refusal, Signature, Witness};
 use medfed_config::Config;
 use medfed_config::section::{
-    AccountantName, AnomalyDetector, OnDetection, PreAggregation, PrivacyUnit, RobustAggregation, RobustMethod,
-    SecureMode,
+    AccountantName, AnomalyDetector, OnDetection, PreAggregation, PrivacyUnit, RobustAggregation,
+    RobustMethod, SecureMode,
 };
 use medfed_dp::{Accountant, History, Phase, Spent};
 use medfed_federation::report::{

@@ -43,6 +43,8 @@ pub(crate) struct CoordinatedOrder {
     pub(crate) json: bool,
     /// Sites add noise that follows from the seed.
     pub(crate) reproducible_noise: bool,
+    /// The folder goes when the run is over: where files are is not said.
+    pub(crate) temporary: bool,
 }
 
 /// A run between machines.
@@ -70,7 +72,7 @@ impl Coordinated {
     /// Goes on with the folder's unfinished run, or begins one.
     pub(crate) fn open(mut order: CoordinatedOrder) -> Result<Self, Failure> {
         let started = Instant::now();
-        refuse_simulations(&order.config)?;
+        require_built(&order.config)?;
         order.config.require_available().map_err(Failure::user)?;
         let store = Store::open(&order.config.output.results_dir).map_err(store_failure)?;
         let unfinished = store.newest_logged_run().map_err(store_failure)?;
@@ -95,11 +97,6 @@ impl Coordinated {
         ));
         for note in order.config.notes() {
             display.say(&format!("note: {}: {}", note.key, note.text));
-        }
-        if order.config.secure_aggregation.audit_enabled {
-            display.warn(
-                "runs between machines keep no audit log yet: reports and events are in the store alone",
-            );
         }
         if !order.config.privacy.enabled {
             display
@@ -229,7 +226,8 @@ impl Coordinated {
         if self.order.json {
             output::print(&results.to_json()?)?;
         } else {
-            summary::print(&results, &outcome, &self.folders, &self.prepared.config.evaluation.metrics)?;
+            let folders = (!self.order.temporary).then_some(&self.folders);
+            summary::print(&results, &outcome, folders, &self.prepared.config.evaluation.metrics)?;
         }
         ended(resume, &results)
     }
@@ -290,8 +288,9 @@ fn outcome(finished: &Finished, reports: Vec<RoundReport>) -> Outcome {
     }
 }
 
-/// What belongs to a simulation alone is refused, so that nobody takes it for real.
-fn refuse_simulations(config: &Config) -> Result<(), Failure> {
+/// What belongs to a simulation alone is refused, so that nobody takes it for real; so is the audit log, which
+/// hospitals cannot sign over a network, so that nobody relies on one that is not there.
+pub(crate) fn require_built(config: &Config) -> Result<(), Failure> {
     let refused = |key: &str, hint: &str| {
         Err(Failure::user(anyhow::anyhow!("{key} is for simulations, not for a federation between machines"))
             .hint(hint.to_owned()))
@@ -301,6 +300,12 @@ fn refuse_simulations(config: &Config) -> Result<(), Failure> {
     }
     if config.privacy_audit.canaries > 0 {
         return refused("privacy_audit.canaries", "`medfed simulate` trains with canaries");
+    }
+    if config.secure_aggregation.audit_enabled {
+        return refused(
+            "secure_aggregation.audit_enabled",
+            "secure_aggregation.audit_enabled: false in the configuration, or --set secure_aggregation.audit_enabled=false, does without the log; reports, events and every hospital's payments are kept in the stores all the same",
+        );
     }
     Ok(())
 }

@@ -18,17 +18,18 @@ use std::collections::BTreeMap;
 /// Columns for the name of a value.
 const ROW: usize = 18;
 
-/// Prints what happened, how good the model is, what protects the patients, and where everything is.
+/// Prints what happened, how good the model is, what protects the patients, and where everything is, if it
+/// stays.
 pub(super) fn print(
     results: &Results,
     outcome: &Outcome,
-    folders: &Folders,
+    folders: Option<&Folders>,
     metrics: &[Metric],
 ) -> Result<(), Failure> {
     output::print(&(lines(results, outcome, folders, metrics).join("\n") + "\n"))
 }
 
-fn lines(results: &Results, outcome: &Outcome, folders: &Folders, metrics: &[Metric]) -> Vec<String> {
+fn lines(results: &Results, outcome: &Outcome, folders: Option<&Folders>, metrics: &[Metric]) -> Vec<String> {
     let summary = &results.summary;
     let heading = match summary.status {
         RunStatus::Completed => {
@@ -106,10 +107,17 @@ fn lines(results: &Results, outcome: &Outcome, folders: &Folders, metrics: &[Met
     if let (Some(spent), Some(budget)) = (summary.final_epsilon, summary.epsilon_budget) {
         lines.push(row("budget", &gauge(spent, budget)));
     }
-    lines.push(String::new());
-    lines.push(style("Written").bold().to_string());
+    if let Some(folders) = folders {
+        lines.extend(written(results, outcome, folders));
+    }
+    lines
+}
+
+/// Where everything is.
+fn written(results: &Results, outcome: &Outcome, folders: &Folders) -> Vec<String> {
+    let mut lines = vec![String::new(), style("Written").bold().to_string()];
     lines.push(row("results", &folders.results.join("results.json").display().to_string()));
-    if summary.best_round.is_some() {
+    if results.summary.best_round.is_some() {
         lines.push(row("model", &folders.results.join("best_model.safetensors").display().to_string()));
     }
     if let Some(found) = &outcome.evaluation {
