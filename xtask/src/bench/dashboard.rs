@@ -98,17 +98,21 @@ impl DashboardTimes {
 
     fn pages(&self, medfed: &Path, folder: &Path) -> anyhow::Result<Verdict> {
         let dashboard = Dashboard::start(medfed, folder)?;
-        println!("| page | kB | first, ms | then, ms |\n|---|---|---|---|");
+        let database = folder.join("results").join("medfed.sqlite");
+        println!("| page | kB | first, ms | after a change, ms | then, ms |\n|---|---|---|---|---|");
         let mut beyond = Vec::new();
         for page in PAGES {
-            let (size, first) = dashboard.get(page)?;
-            let mut times = Vec::new();
+            let first = dashboard.get(page)?.1;
+            let (mut size, mut changed, mut then) = (dashboard.settled(page)?, Vec::new(), Vec::new());
             for _ in 0..self.repeats {
-                times.push(dashboard.get(page)?.1);
+                change(&database)?;
+                changed.push(dashboard.get(page)?.1);
+                size = size.max(dashboard.settled(page)?);
+                then.push(dashboard.get(page)?.1);
             }
-            let then = median(&mut times);
-            println!("| `{page}` | {:.1} | {first:.1} | {then:.1} |", size as f64 / 1000.0);
-            if size > MOST_BYTES || then > MOST_MILLISECONDS {
+            let (changed, then) = (median(&mut changed), median(&mut then));
+            println!("| `{page}` | {:.1} | {first:.1} | {changed:.1} | {then:.1} |", size as f64 / 1000.0);
+            if size > MOST_BYTES || [first, changed, then].iter().any(|time| *time > MOST_MILLISECONDS) {
                 beyond.push(page);
             }
         }
@@ -151,6 +155,19 @@ impl DashboardTimes {
         println!("processors was {:.2} % (median).", median(&mut shares));
         Ok(())
     }
+}
+
+/// Writes to the store as a run does at the end of a round: whoever keeps what it said has to look again.
+fn change(database: &Path) -> anyhow::Result<()> {
+    let written = rusqlite::Connection::open(database).and_then(|store| {
+        store.busy_timeout(PATIENCE)?;
+        // SQLite leaves out what is as before, so the name changes and changes back.
+        store.execute("UPDATE runs SET name = name || ' '", ())?;
+        store.execute("UPDATE runs SET name = substr(name, 1, length(name) - 1)", ())
+    });
+    let rows = written.with_context(|| format!("cannot write to {}", database.display()))?;
+    ensure!(rows > 0, "{} has no run", database.display());
+    Ok(())
 }
 
 /// Seconds that a run with the default settings takes in `folder`.
@@ -217,8 +234,21 @@ impl Dashboard {
         Ok(stream)
     }
 
-    /// Bytes of a page without its head, and milliseconds until all of it is there.
-    fn get(&self, path: &str) -> anyhow::Result<(usize, f64)> {
+    /// Bytes of a page that waits for nothing any more.
+    fn settled(&self, path: &str) -> anyhow::Result<usize> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let page = self.get(path)?.0;
+            if !String::from_utf8_lossy(&page).contains("being checked") {
+                return Ok(page.len());
+            }
+            ensure!(Instant::now() < deadline, "{path} does not come to an end");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// A page without its head, and milliseconds until all of it is there.
+    fn get(&self, path: &str) -> anyhow::Result<(Vec<u8>, f64)> {
         let begun = Instant::now();
         let mut answer = Vec::new();
         self.ask(path, "close")?.read_to_end(&mut answer)?;
@@ -227,7 +257,7 @@ impl Dashboard {
             bail!("{path} has no end of head");
         };
         ensure!(answer.starts_with(b"HTTP/1.1 200"), "{path} was not answered with a page");
-        Ok((answer.len() - end - 4, milliseconds))
+        Ok((answer.split_off(end + 4), milliseconds))
     }
 
     /// Opens a stream of events and reads it for as long as it lasts.
