@@ -2,6 +2,7 @@
 
 mod audit;
 mod bench;
+mod broker;
 pub(crate) mod config;
 mod coordinator;
 mod dashboard;

@@ -26,6 +26,8 @@ use tokio_stream::StreamExt as _;
 
 /// Events that wait at most; then the broker keeps what comes. Messages may be as large as a model.
 const EVENTS: usize = 4;
+/// From one hello to the next while there is no answer.
+const HELLO: Duration = Duration::from_secs(1);
 /// Shortest and longest beat that a coordinator may set.
 const BEATS: [Duration; 2] = [Duration::from_millis(10), Duration::from_mins(10)];
 
@@ -259,8 +261,23 @@ async fn open(link: &Link) -> Result<Opened, LinkProblem> {
     let hello = wire::body(&Hello { protocol: PROTOCOL, certificate, ephemeral: ephemeral.public() });
     let packet = wire::hello(&Signed::Hello.sign(identity.key(), &hello), &hello);
     let subject = broker.federation.sign_up(&link.site);
-    broker.say(subject, packet).await.map_err(|error| unreachable(error.to_string()))?;
-    let answered = timeout(timing.step, answer(&hello, &identity, *pinned, &mut signs)).await;
+    let asking = async {
+        // Nothing keeps a hello: a coordinator that starts meanwhile hears the next one.
+        loop {
+            broker
+                .say(subject.clone(), packet.clone())
+                .await
+                .map_err(|error| unreachable(error.to_string()))?;
+            sleep(HELLO).await;
+        }
+    };
+    let answered = timeout(timing.step, async {
+        tokio::select! {
+            answered = answer(&hello, &identity, *pinned, &mut signs) => answered,
+            failed = asking => failed,
+        }
+    });
+    let answered = answered.await;
     let answered = answered.map_err(|_| timed_out("waiting for the coordinator's answer", timing.step))??;
     let Answer { body, coordinator, ephemeral: other, largest, beat } = answered;
     let transcript = transcript(&hello, &body);

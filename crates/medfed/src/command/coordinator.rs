@@ -1,12 +1,16 @@
 //! `medfed coordinator`: one run of a federation between machines.
 
+use super::broker::{self, BrokerArgs};
 use super::config::{overrides, read_config};
 use super::simulate::DEFAULT_CONFIG;
 use crate::failure::Failure;
 use crate::run::{Coordinated, CoordinatedOrder, interrupt, shell_word};
 use medfed_net::grpc::{CoordinatorOptions, GrpcCoordinator, Timing};
-use medfed_net::runtime::{CoordinatorRuntime, CoordinatorStatus, RuntimeError};
-use medfed_net::{Certificate, Holder, Identity, NetError, Party, Revocations, Roster, clock};
+use medfed_net::runtime::{CoordinatorKeeper, CoordinatorRuntime, CoordinatorStatus, RuntimeError};
+use medfed_net::{
+    Certificate, CoordinatorTransport, Holder, Identity, NetError, Party, Revocations, Roster, clock,
+};
+use medfed_protocol::coordinator::CoordinatorMachine;
 use medfed_protocol::message::Certified;
 use medfed_store::StoreError;
 use std::net::SocketAddr;
@@ -30,6 +34,7 @@ pub(crate) const LARGEST_MESSAGE: u64 = 1 << 30;
 Examples:
   medfed coordinator --dir /var/lib/medfed --config federation.yaml
   medfed coordinator --dir /var/lib/medfed --config federation.yaml --listen 0.0.0.0:443
+  medfed coordinator --dir /var/lib/medfed --config federation.yaml --nats tls://broker.example.org:4222
   medfed federation status --dir /var/lib/medfed
   medfed dashboard --results /var/lib/medfed/results      watch it in a browser")]
 pub(crate) struct Args {
@@ -42,6 +47,8 @@ pub(crate) struct Args {
     /// Address to listen on
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8443")]
     listen: SocketAddr,
+    #[command(flatten)]
+    broker: BrokerArgs,
     /// Set one key of the configuration; repeatable
     #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
     set: Vec<String>,
@@ -70,6 +77,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads));
         pool.build_global().map_err(Failure::internal)?;
     }
+    let broker = args.broker.broker()?;
     let config = configuration(args)?;
     let holder = Holder::coordinator(&args.dir);
     let identity = holder.load(clock::now()).map_err(|error| not_enrolled(error, &args.dir))?;
@@ -107,34 +115,60 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(Failure::internal)?;
-    let options = CoordinatorOptions {
-        listen: args.listen,
-        spool: args.dir.join("spool"),
-        largest_message: LARGEST_MESSAGE,
-        timing: Timing::default(),
-    };
+    let driver = Driver { run: &run, machine, keeper, stop, invited: invited.len() };
     let status = runtime.block_on(async {
+        if let Some(broker) = broker {
+            return broker::coordinate(broker, &holder, driver).await;
+        }
+        let options = CoordinatorOptions {
+            listen: args.listen,
+            spool: args.dir.join("spool"),
+            largest_message: LARGEST_MESSAGE,
+            timing: Timing::default(),
+        };
         let transport = GrpcCoordinator::bind(&holder, options).await.map_err(no_transport)?;
-        (run.announcer())(&format!(
-            "listening on {} as {}; {} hospitals are invited",
-            transport.address(),
-            transport.certificate().fingerprint(),
-            invited.len()
-        ));
-        let driven =
-            CoordinatorRuntime::open(transport, run.store().clone(), run.id().clone(), machine, keeper)
-                .map_err(failed)?;
-        driven.run(stop).await.map_err(failed)
+        let (place, certificate) = (format!("on {}", transport.address()), transport.certificate().clone());
+        driver.drive(transport, &place, &certificate).await
     })?;
     // A worker that is blocked on a peer is not waited for.
     runtime.shutdown_background();
     run.close(status == CoordinatorStatus::Over, &command(args))
 }
 
+/// A run that waits for its transport.
+pub(crate) struct Driver<'a> {
+    run: &'a Coordinated,
+    machine: CoordinatorMachine,
+    keeper: Box<dyn CoordinatorKeeper>,
+    stop: CancellationToken,
+    invited: usize,
+}
+
+impl Driver<'_> {
+    /// Says where it listens, and drives the run over a transport.
+    pub(crate) async fn drive(
+        self,
+        transport: impl CoordinatorTransport,
+        place: &str,
+        certificate: &Certificate,
+    ) -> Result<CoordinatorStatus, Failure> {
+        let Self { run, machine, keeper, stop, invited } = self;
+        (run.announcer())(&format!(
+            "listening {place} as {}; {invited} hospitals are invited",
+            certificate.fingerprint()
+        ));
+        let driven =
+            CoordinatorRuntime::open(transport, run.store().clone(), run.id().clone(), machine, keeper)
+                .map_err(failed)?;
+        driven.run(stop).await.map_err(failed)
+    }
+}
+
 /// The command that goes on with the run.
 fn command(args: &Args) -> String {
     let config = args.config.as_ref().map_or(String::new(), |file| format!(" --config {}", shell_word(file)));
-    format!("medfed coordinator --dir {}{config} --listen {}", shell_word(&args.dir), args.listen)
+    let listen = args.broker.words().unwrap_or_else(|| format!("--listen {}", args.listen));
+    format!("medfed coordinator --dir {}{config} {listen}", shell_word(&args.dir))
 }
 
 fn configuration(args: &Args) -> Result<medfed_config::Config, Failure> {
@@ -203,6 +237,10 @@ pub(crate) fn no_transport(error: NetError) -> Failure {
             "ports below 1024 are the system's: docs/deploy.md shows how a service may use 443"
         }
         NetError::Listen { .. } => "choose an address of this machine with --listen",
+        #[cfg(feature = "nats")]
+        NetError::Broker { .. } => {
+            "check its address, that it runs with JetStream, and what it allows us; docs/deploy.md says what a federation needs"
+        }
         NetError::Spool { .. } => "check the folder's owner, permissions and free space",
         _ => "docs/deploy.md says how keys and certificates are made",
     };

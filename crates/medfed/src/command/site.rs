@@ -2,7 +2,7 @@
 
 mod doctor;
 mod enroll;
-mod run;
+pub(crate) mod run;
 
 use crate::failure::Failure;
 

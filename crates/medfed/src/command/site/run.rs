@@ -1,12 +1,13 @@
 //! `medfed site run`: a hospital takes part in the runs of its coordinator.
 
+use crate::command::broker::{self, BrokerArgs};
 use crate::command::config::overrides;
 use crate::command::coordinator::{LARGEST_MESSAGE, failed, no_transport};
 use crate::failure::Failure;
 use crate::run::{Data, Kept, SiteFolder, interrupt, shell_word, store_failure};
 use medfed_net::grpc::{GrpcSite, SiteOptions, Timing};
 use medfed_net::runtime::{SiteIdentity, SiteRuntime, SiteStatus};
-use medfed_net::{CoordinatorAddress, Fingerprint, Holder, Proxy, Route, clock};
+use medfed_net::{CoordinatorAddress, Fingerprint, Holder, Proxy, Route, SiteTransport, clock};
 use medfed_store::Store;
 use medfed_types::{SecretKey, SiteId};
 use std::path::PathBuf;
@@ -23,14 +24,17 @@ use tokio_util::sync::CancellationToken;
 Examples:
   medfed site run --dir /var/lib/medfed --coordinator federation.example.org:443 --data /data/chest
   medfed site run --dir /var/lib/medfed --coordinator 192.0.2.7:8443 --data chest.npz --once
+  medfed site run --dir /var/lib/medfed --nats tls://broker.example.org:4222 --data /data/chest
   medfed site run … --set data.columns.patient_id=mrn     how this hospital's images are read")]
 pub(crate) struct Args {
     /// Folder of the site
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
     /// Where the coordinator is; port 443 unless given
-    #[arg(long, value_name = "HOST:PORT")]
-    coordinator: CoordinatorAddress,
+    #[arg(long, value_name = "HOST:PORT", required_unless_present = "nats", conflicts_with = "nats")]
+    coordinator: Option<CoordinatorAddress>,
+    #[command(flatten)]
+    broker: BrokerArgs,
     /// Images: an .npz file, or a folder with metadata.csv or with one folder per class [default: synthetic
     /// ones, where the configuration of a run asks for them]
     #[arg(long, value_name = "PATH")]
@@ -43,7 +47,7 @@ pub(crate) struct Args {
     policy: Option<PathBuf>,
     /// Proxy on the way, as http://[USER:PASSWORD@]HOST:PORT [default: HTTPS_PROXY, unless NO_PROXY lists the
     /// coordinator]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", conflicts_with = "nats")]
     proxy: Option<Proxy>,
     /// Fingerprint of the key that the coordinator must have, besides a certificate of the authority
     #[arg(long, value_name = "SHA256")]
@@ -75,6 +79,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             "the coordinator's configuration decides how everybody trains; a site sets keys of the section data, and refuses what its policy does not allow",
         ));
     }
+    let broker = args.broker.broker()?;
     let holder = Holder::site(&args.dir);
     let identity = holder.load(clock::now()).map_err(|error| {
         Failure::user(anyhow::Error::new(error).context(format!("{} is not enrolled", args.dir.display())))
@@ -94,34 +99,61 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         reproducible_noise: args.reproducible_noise,
     };
     let kept = Kept::new(folder, store.clone(), site.clone(), data, identity.authority().clone());
-    let announce = kept.announcer();
     let stop = CancellationToken::new();
     interrupt::watch_with(kept.announcer(), stop.clone())?;
-    let proxy = match &args.proxy {
-        Some(proxy) => Some(proxy.clone()),
-        None => Proxy::from_environment(&args.coordinator).map_err(no_transport)?,
-    };
-    let options = SiteOptions {
-        route: Route { address: args.coordinator.clone(), proxy, pinned: args.pin },
-        spool: args.dir.join("spool"),
-        largest_message: LARGEST_MESSAGE,
-        timing: Timing::default(),
-    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(Failure::internal)?;
+    let own = SiteIdentity { site: site.clone(), key: SecretKey::from_bytes(*identity.key().expose()) };
+    let driver = Driver { site: &site, store, own, kept, once: args.once, stop };
     let status = runtime.block_on(async {
-        let own = SiteIdentity { site: site.clone(), key: SecretKey::from_bytes(*identity.key().expose()) };
+        let address = match (broker, &args.coordinator) {
+            (Some(broker), _) => return broker::take_part(broker, &holder, args.pin, driver).await,
+            (None, Some(address)) => address,
+            (None, None) => unreachable!("the command line names a coordinator or a broker"),
+        };
+        let proxy = match &args.proxy {
+            Some(proxy) => Some(proxy.clone()),
+            None => Proxy::from_environment(address).map_err(no_transport)?,
+        };
+        let options = SiteOptions {
+            route: Route { address: address.clone(), proxy, pinned: args.pin },
+            spool: args.dir.join("spool"),
+            largest_message: LARGEST_MESSAGE,
+            timing: Timing::default(),
+        };
         let transport = GrpcSite::start(&holder, options).await.map_err(no_transport)?;
-        announce(&format!("{site}: connecting to {}", args.coordinator));
-        let driven = SiteRuntime::open(transport, store, own, Box::new(kept), args.once).map_err(failed)?;
-        driven.run(stop).await.map_err(failed)
+        driver.drive(transport, &format!("to {address}")).await
     })?;
     // A worker that is blocked on a peer is not waited for.
     runtime.shutdown_background();
     ended(args, &site, &status)
+}
+
+/// A hospital that waits for its transport.
+pub(crate) struct Driver<'a> {
+    site: &'a SiteId,
+    store: Store,
+    own: SiteIdentity,
+    kept: Kept,
+    once: bool,
+    stop: CancellationToken,
+}
+
+impl Driver<'_> {
+    /// Says where it connects, and takes part over a transport.
+    pub(crate) async fn drive(
+        self,
+        transport: impl SiteTransport,
+        place: &str,
+    ) -> Result<SiteStatus, Failure> {
+        let Self { site, store, own, kept, once, stop } = self;
+        kept.announcer()(&format!("{site}: connecting {place}"));
+        let driven = SiteRuntime::open(transport, store, own, Box::new(kept), once).map_err(failed)?;
+        driven.run(stop).await.map_err(failed)
+    }
 }
 
 /// A run that did not reach its end is a failure for whoever waits for it.
@@ -136,8 +168,11 @@ fn ended(args: &Args, site: &SiteId, status: &SiteStatus) -> Result<(), Failure>
         SiteStatus::Over(None) => Err(Failure::user(anyhow::anyhow!("{site} took no part to the run's end"))
             .hint("the lines above say why; policy.yaml says what the hospital agrees to")),
         SiteStatus::Stopped => {
-            let resume =
-                format!("medfed site run --dir {} --coordinator {}", shell_word(&args.dir), args.coordinator);
+            let place = match &args.coordinator {
+                Some(address) => format!("--coordinator {address}"),
+                None => args.broker.words().unwrap_or_default(),
+            };
+            let resume = format!("medfed site run --dir {} {place}", shell_word(&args.dir));
             Err(Failure::interrupted(anyhow::anyhow!("stopped; everything done is saved"))
                 .hint(format!("continue with `{resume}`")))
         }
