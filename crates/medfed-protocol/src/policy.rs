@@ -139,11 +139,10 @@ impl Policy {
             return Err(Refusal { code: DeclineCode::SecureMode, reason });
         }
         let least = self.min_hospitals;
-        if secure.masks() && secure.min_clients < least {
-            let reason = format!(
-                "a sum of {} hospitals may be opened, the policy asks for {least}",
-                secure.min_clients
-            );
+        // Of groups each has its sum opened, however many hospitals the round needs.
+        let opened = if protection == Protection::Groups { config.least_group() } else { secure.min_clients };
+        if secure.masks() && opened < least {
+            let reason = format!("a sum of {opened} hospitals may be opened, the policy asks for {least}");
             return Err(Refusal { code: DeclineCode::FewHospitals, reason });
         }
         if !secure.masks() && !self.release.counts {

@@ -119,6 +119,7 @@ struct Joined {
 
 /// What follows from the offer alone.
 struct Reading {
+    config: Config,
     plan: Option<MaskingPlan>,
     roster: Roster,
 }
@@ -357,7 +358,7 @@ impl SiteMachine {
     }
 
     /// Reads what an offer says.
-    fn read(offer: &Offer, keys: &BTreeMap<SiteId, [u8; 32]>) -> Result<(Config, Reading), Refusal> {
+    fn read(offer: &Offer, keys: &BTreeMap<SiteId, [u8; 32]>) -> Result<Reading, Refusal> {
         let refuse = |reason: String| Refusal { code: DeclineCode::Configuration, reason };
         let config = Config::from_yaml(&offer.configuration, "the offer", &[])
             .map_err(|errors| refuse(errors.to_string()))?;
@@ -365,7 +366,7 @@ impl SiteMachine {
         let roster = Roster::new(keys.iter().map(|(site, key)| (site.clone(), *key)));
         let roster =
             roster.map_err(|error| Refusal { code: DeclineCode::Cohort, reason: error.to_string() })?;
-        Ok((config, Reading { plan, roster }))
+        Ok(Reading { config, plan, roster })
     }
 }
 

@@ -87,6 +87,11 @@ fn offers_are_held_against_every_line() {
     assert_eq!(check("min_hospitals: 4", &[], 4), Some(DeclineCode::FewHospitals));
     let enough = ["federated.num_clients=5", "secure_aggregation.min_clients=4"];
     assert_eq!(check("min_hospitals: 4", &enough, 5), None);
+    // Under privacy groups of two have their sums opened.
+    let groups =
+        ["secure_aggregation.mode=groups", "federated.num_clients=9", "robust_aggregation.method=median"];
+    assert_eq!(check("min_hospitals: 3", &groups, 9), Some(DeclineCode::FewHospitals));
+    assert_eq!(check("min_hospitals: 2", &groups, 9), None);
     assert_eq!(check("models: [resnet18]", &[], 3), Some(DeclineCode::Model));
     assert_eq!(check("models: [resnet18, simple_cnn]", &[], 3), None);
     assert_eq!(check("rules: [median]", &["robust_aggregation.enabled=false"], 3), Some(DeclineCode::Rule));

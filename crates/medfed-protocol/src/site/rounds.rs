@@ -113,7 +113,7 @@ impl SiteMachine {
             let reason = "this hospital is not in the cohort with its own key".to_owned();
             return Err((offer, Refusal { code: DeclineCode::Cohort, reason }));
         }
-        let (config, reading) = match Self::read(&offer, &keys) {
+        let reading = match Self::read(&offer, &keys) {
             Ok(read) => read,
             Err(refusal) => return Err((offer, refusal)),
         };
@@ -121,7 +121,7 @@ impl SiteMachine {
             let reason = "the hospital has no policy".to_owned();
             return Err((offer, Refusal { code: DeclineCode::Failed, reason }));
         };
-        if let Err(refusal) = policy.check_offer(&self.terms.coordinator, keys.len(), &config) {
+        if let Err(refusal) = policy.check_offer(&self.terms.coordinator, keys.len(), &reading.config) {
             return Err((offer, refusal));
         }
         self.reading = Some(reading);
@@ -149,6 +149,18 @@ impl SiteMachine {
         }
     }
 
+    /// Whether the site takes part, by the policy as it is now: the file may have changed since the offer.
+    fn still_agrees(&self) -> Result<(), Refusal> {
+        let (Some(Joined { keys, announcement: Some(announcement), .. }), Some(reading), Some(agreed)) =
+            (&self.joined, &self.reading, &self.agreed)
+        else {
+            let reason = "the hospital has not joined".to_owned();
+            return Err(Refusal { code: DeclineCode::Order, reason });
+        };
+        agreed.policy.check_offer(&self.terms.coordinator, keys.len(), &reading.config)?;
+        agreed.policy.check_plan(announcement.plan.as_ref())
+    }
+
     fn asked_to_train(
         &mut self,
         now: u64,
@@ -164,6 +176,9 @@ impl SiteMachine {
         };
         if round <= self.done {
             return self.decline(Some(round), order("the round is over"), out);
+        }
+        if let Err(refusal) = self.still_agrees() {
+            return self.decline(Some(round), refusal, out);
         }
         if let Some(open) = &mut self.open {
             if open.model != *model || open.noise != noise {
@@ -269,7 +284,7 @@ impl SiteMachine {
     }
 
     fn asked_to_evaluate(&mut self, round: Option<RoundId>, model: &Payload, out: &mut Vec<SiteEffect>) {
-        if self.release().metrics && model.to_values().is_ok() {
+        if self.release().metrics && self.still_agrees().is_ok() && model.to_values().is_ok() {
             self.start(Work::Evaluate { round, model: model.clone() }, out);
         } else {
             self.say(ToCoordinator::Evaluated { round }, Payload::default(), out);

@@ -57,7 +57,7 @@ impl SiteMachine {
         }
         if let Some(joined) = joined.as_ref().filter(|joined| joined.declined.is_none()) {
             let read = Self::read(&joined.offer, &joined.keys);
-            self.reading = Some(read.map_err(|refusal| refuse(refusal.reason))?.1);
+            self.reading = Some(read.map_err(|refusal| refuse(refusal.reason))?);
         }
         (self.talk, self.joined, self.paid, self.done) = (talk, joined, paid, done);
         self.party.restore(masked);
