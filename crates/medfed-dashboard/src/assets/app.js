@@ -100,9 +100,13 @@ function listen() {
     }
     if (document.querySelector(".log")) soon(1000);
   });
-  // Coming back from sleep, something may have been missed that is no longer kept.
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) soon(); });
+  // A browser opens six connections to a server at the most; a page that was left needs none.
+  addEventListener("pagehide", () => events.close(), { once: true });
 }
+
+// Coming back from sleep or from another page, something may have been missed that is no longer kept.
+document.addEventListener("visibilitychange", () => { if (!document.hidden) soon(); });
+addEventListener("pageshow", (event) => { if (event.persisted) { listen(); soon(); } });
 
 // --- Buttons and forms. -------------------------------------------------------------------------------------
 
