@@ -18,8 +18,11 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<Verdict> {
     eprintln!("== a run to show");
     let mut train = workspace.cargo();
     train.args(["run", "--quiet", "--release", "--package", "medfed", "--", "simulate"]);
-    train.args(["--seed", "4", "--rounds", "10", "--set", "data.image_size=28"]);
-    train.args(["--set", "fairness.enabled=true", "--set", "secure_aggregation.enabled=true"]);
+    // The demo with one more hospital, more and shorter rounds, masked, and fairness measured.
+    train.arg("--config").arg(root.join("config").join("demo.yaml"));
+    train.args(["--seed", "4", "--rounds", "12", "--set", "federated.num_clients=4"]);
+    train.args(["--set", "training.local_steps=20", "--set", "fairness.enabled=true"]);
+    train.args(["--set", "secure_aggregation.enabled=true", "--set", "secure_aggregation.use_masking=true"]);
     train.arg("--out").arg(folder.join("results"));
     succeeds(train)?;
     eprintln!("== its pages");
