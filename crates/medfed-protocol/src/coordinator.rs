@@ -317,7 +317,7 @@ impl CoordinatorMachine {
         let returned = std::mem::take(&mut link.talk.away);
         if envelope.number > link.talk.heard {
             (link.talk.heard, link.talk.heard_hash) = (envelope.number, packet.head().hash());
-            self.take(from, envelope, packet.attachment(), out)?;
+            self.take(from, envelope, packet.attachment(), out);
         }
         if returned {
             out.push(CoordinatorEffect::Notice(Notice::Returned { site: from.clone() }));
@@ -341,8 +341,8 @@ impl CoordinatorMachine {
         envelope: Envelope<ToCoordinator>,
         attachment: &Payload,
         out: &mut Vec<CoordinatorEffect>,
-    ) -> Result<(), ProtocolError> {
-        let Some(link) = self.links.get_mut(from) else { return Ok(()) };
+    ) {
+        let Some(link) = self.links.get_mut(from) else { return };
         if !link.awaiting || envelope.answers != link.talk.sent {
             // It answers what is over. If it has not heard of what is going on now, it is told.
             let packet = link.task.clone().filter(|_| link.awaiting);
@@ -350,7 +350,7 @@ impl CoordinatorMachine {
                 out.push(CoordinatorEffect::Notice(Notice::Late { site: from.clone() }));
             }
             out.extend(packet.map(|packet| CoordinatorEffect::Send { to: from.clone(), packet }));
-            return Ok(());
+            return;
         }
         link.awaiting = false;
         let fits = match envelope.message {
@@ -359,7 +359,7 @@ impl CoordinatorMachine {
                 self.decline(from, round, code, &reason, out);
                 true
             }
-            ToCoordinator::Trained { round, result } => self.trained(from, round, result, attachment, out)?,
+            ToCoordinator::Trained { round, result } => self.trained(from, round, result, attachment, out),
             ToCoordinator::Masking { round } => self.masked(from, round, attachment, out),
             ToCoordinator::Evaluated { round } => self.evaluated(from, round, attachment, out),
             ToCoordinator::Cosigned { round } => self.cosigned(from, round, attachment),
@@ -372,7 +372,6 @@ impl CoordinatorMachine {
         if let Some(asked) = self.asked_mut() {
             asked.pending.remove(from);
         }
-        Ok(())
     }
 
     /// Ends the phase if everyone has answered or its time is up. Says whether it did.

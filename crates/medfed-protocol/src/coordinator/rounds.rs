@@ -69,10 +69,10 @@ impl CoordinatorMachine {
         result: Trained,
         attachment: &Payload,
         out: &mut Vec<CoordinatorEffect>,
-    ) -> Result<bool, ProtocolError> {
-        let Phase::Training { training, .. } = &mut self.phase else { return Ok(false) };
+    ) -> bool {
+        let Phase::Training { training, .. } = &mut self.phase else { return false };
         if round != training.round() {
-            return Ok(false);
+            return false;
         }
         let masked = training.is_masked();
         let reply = match result {
@@ -86,9 +86,12 @@ impl CoordinatorMachine {
             Trained::BudgetExhausted { privacy } => SiteReply::BudgetExhausted { privacy },
             Trained::Failed { reason, report } => SiteReply::Failed { reason, report },
         };
-        training.receive(from.clone(), reply)?;
-        out.push(CoordinatorEffect::Notice(Notice::Trained { round, site: from.clone() }));
-        Ok(true)
+        out.push(CoordinatorEffect::Notice(match training.receive(from.clone(), reply) {
+            Ok(()) => Notice::Trained { round, site: from.clone() },
+            // Whoever was asked for its last word can say anything: that must not end the run.
+            Err(error) => Notice::Refused { site: from.clone(), reason: error.to_string() },
+        }));
+        true
     }
 
     /// Everyone has trained, or the time is up.
