@@ -272,8 +272,15 @@ impl Engine {
         // Whatever is signed by somebody else makes no run.
         let signed = ed25519_dalek::VerifyingKey::from_bytes(&key)
             .is_ok_and(|key| packet.open::<ToSite>(&key).is_ok());
-        if !signed || envelope.from != envelope::Party::Coordinator || envelope.number == 0 {
-            tracing::warn!("an offer that the coordinator did not sign was not accepted");
+        let own = envelope::Party::Site(self.identity.site.clone());
+        let addressed = envelope.from == envelope::Party::Coordinator && envelope.to == own;
+        if !signed || !addressed || envelope.number == 0 {
+            tracing::warn!("an offer that the coordinator did not sign for this site was not accepted");
+            return Ok(false);
+        }
+        let unfinished = self.current.as_ref().is_some_and(|current| !current.over);
+        if unfinished && !matches!(envelope.message, ToSite::Offer) {
+            tracing::warn!("a message of run {run} came too late: another run goes on");
             return Ok(false);
         }
         if let Some(Current { run: old, over: false, worker, .. }) = self.current.take() {
