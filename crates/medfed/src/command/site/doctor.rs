@@ -39,7 +39,7 @@ pub(crate) struct Args {
     /// What the hospital agrees to [default: DIR/policy.yaml]
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// Proxy on the way, as http://[USER:PASSWORD@]HOST:PORT [default: HTTPS_PROXY, unless NO_PROXY lists the
+    /// Proxy on the way, as `http://[USER:PASSWORD@]HOST:PORT` [default: HTTPS_PROXY, unless NO_PROXY lists the
     /// coordinator]
     #[arg(long, value_name = "URL")]
     proxy: Option<Proxy>,
