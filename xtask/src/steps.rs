@@ -44,12 +44,20 @@ const TESTS: Step = Step {
     hint: "cargo test --package CRATE runs one crate alone",
 };
 
+/// What stands behind a feature that the program is built without.
+const BROKER: Step = Step {
+    name: "tests through a broker",
+    arguments: &["test", "--workspace", "--features", "medfed/nats", "--test", "nats"],
+    variable: None,
+    hint: "cargo test --package medfed-net --features nats --test nats runs the transport's alone",
+};
+
 /// Format, tidiness, lints, documentation, tests; stops at the first that fails.
 pub(crate) fn test(workspace: &Workspace) -> anyhow::Result<Verdict> {
     if FORMAT.run(workspace)? == Verdict::Fails || tidy::run(workspace)? == Verdict::Fails {
         return Ok(Verdict::Fails);
     }
-    for step in [CLIPPY, DOCUMENTATION, TESTS] {
+    for step in [CLIPPY, DOCUMENTATION, TESTS, BROKER] {
         if step.run(workspace)? == Verdict::Fails {
             return Ok(Verdict::Fails);
         }
