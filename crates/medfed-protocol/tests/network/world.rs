@@ -5,11 +5,12 @@ use crate::hospital::{Hospital, Ledger};
 use medfed_config::Config;
 use medfed_federation::Snapshot;
 use medfed_federation::report::RoundReport;
-use medfed_protocol::coordinator::{Admission, Configured, Finished};
-use medfed_protocol::message::{Certified, Offer};
+use medfed_protocol::coordinator::{Admission, Configured, Finished, Notice};
+use medfed_protocol::message::{Certified, Offer, ToCoordinator, ToSite};
 use medfed_protocol::site::{Authority, SiteEffect, SiteEvent, SiteMachine, SiteTerms};
 use medfed_protocol::{
     CoordinatorEffect, CoordinatorEvent, CoordinatorMachine, CoordinatorTerms, Packet, Patience, Payload,
+    Signer, envelope::Party,
 };
 use medfed_types::{RunId, SecretKey, Seed, SimulationRng, SiteId};
 use rand::RngExt;
@@ -88,23 +89,63 @@ pub(crate) struct World {
     said: BTreeMap<(Node, u64), [u8; 32]>,
     answered: BTreeMap<(Node, Vec<u8>), [u8; 32]>,
     pub(crate) crashes: u32,
+    /// What the coordinator said of its sites.
+    pub(crate) silences: u32,
+    pub(crate) late: u32,
+    pub(crate) returned: u32,
 }
 
 pub(crate) fn name(node: Node) -> SiteId {
     SiteId::try_from(format!("Hospital {node}")).expect("a name")
 }
 
-fn key(node: Node) -> SecretKey {
+pub(crate) fn key(node: Node) -> SecretKey {
     SecretKey::from_bytes([node as u8 + 1; 32])
 }
 
 fn public(node: Node) -> [u8; 32] {
-    use medfed_protocol::{Signer, envelope::Party};
     Signer::new(Party::Coordinator, &key(node)).verifying_key()
 }
 
-fn run() -> RunId {
+pub(crate) fn run() -> RunId {
     RunId::try_from("run-1").expect("a name")
+}
+
+/// What the sites of a cohort are offered.
+pub(crate) fn offer(config: &Config, sites: usize) -> Offer {
+    let certified = |node| Certified { site: name(node), certificate: public(node).to_vec() };
+    Offer {
+        configuration: config.to_yaml(),
+        rounds: config.federated.num_rounds,
+        cohort: (1..=sites).map(certified).collect(),
+        revocations: Vec::new(),
+    }
+}
+
+/// The coordinator of a cohort, before anything happened.
+pub(crate) fn coordinator(
+    config: &Config,
+    sites: usize,
+    patience: Patience,
+    audited: bool,
+) -> CoordinatorMachine {
+    let terms = CoordinatorTerms {
+        run: run(),
+        offer: offer(config, sites),
+        keys: (1..=sites).map(|node| (name(node), public(node))).collect(),
+        patience,
+        audited,
+    };
+    let founding = Configured { config: config.clone(), seed: Seed(7), parameters: None };
+    let secret = SecretKey::from_bytes([99; 32]);
+    CoordinatorMachine::new(terms, &key(0), secret, Box::new(founding)).expect("a cohort that can work")
+}
+
+/// A site, before anything happened.
+pub(crate) fn site(node: Node) -> SiteMachine {
+    let terms = SiteTerms { run: run(), site: name(node), coordinator: public(0) };
+    let secret = SecretKey::from_bytes([100 + node as u8; 32]);
+    SiteMachine::new(terms, &key(node), secret, Box::new(Trusting)).expect("keys that can be used")
 }
 
 /// A certificate is the key itself.
@@ -137,6 +178,9 @@ impl World {
             said: BTreeMap::new(),
             answered: BTreeMap::new(),
             crashes: 0,
+            silences: 0,
+            late: 0,
+            returned: 0,
         }
     }
 
@@ -268,6 +312,7 @@ impl World {
             }
             match effect {
                 CoordinatorEffect::Send { to, packet } => {
+                    self.speaks_of_what_is_kept(&packet);
                     let to = (1..=self.sites.len()).find(|node| name(*node) == to).expect("a site");
                     self.send(0, to, &packet);
                 }
@@ -281,7 +326,12 @@ impl World {
                     }
                     commit(&mut self.coordinator_disk, &report, state);
                 }
-                CoordinatorEffect::Notice(notice) => assert!(!notice.to_string().is_empty()),
+                CoordinatorEffect::Notice(notice) => {
+                    assert!(!notice.to_string().is_empty());
+                    self.silences += u32::from(matches!(notice, Notice::Silent { .. }));
+                    self.late += u32::from(matches!(notice, Notice::Late { .. }));
+                    self.returned += u32::from(matches!(notice, Notice::Returned { .. }));
+                }
                 CoordinatorEffect::Finished(finished) => self.finished = Some(*finished),
             }
         }
@@ -291,26 +341,20 @@ impl World {
         }
     }
 
-    fn start_coordinator(&mut self) {
-        let nodes = 1..=self.sites.len();
-        let cohort =
-            nodes.clone().map(|node| Certified { site: name(node), certificate: public(node).to_vec() });
-        let terms = CoordinatorTerms {
-            run: run(),
-            offer: Offer {
-                configuration: self.config.to_yaml(),
-                rounds: self.config.federated.num_rounds,
-                cohort: cohort.collect(),
-                revocations: Vec::new(),
-            },
-            keys: nodes.map(|node| (name(node), public(node))).collect(),
-            patience: self.patience,
-            audited: self.audited,
+    /// Nobody hears that a round is over before it is committed.
+    fn speaks_of_what_is_kept(&self, packet: &Packet) {
+        let envelope = Packet::peek::<ToSite>(packet.head().as_bytes()).expect("its own message");
+        let over = match envelope.message {
+            ToSite::RoundOver { round, .. } => round.0,
+            ToSite::Train { round, .. } => round.0 - 1,
+            _ => return,
         };
-        let founding = Configured { config: self.config.clone(), seed: Seed(7), parameters: None };
-        let secret = SecretKey::from_bytes([99; 32]);
-        let mut machine = CoordinatorMachine::new(terms, &key(0), secret, Box::new(founding))
-            .expect("a cohort that can work");
+        let kept = self.coordinator_disk.reports.len();
+        assert!(over as usize <= kept, "round {over} is announced, {kept} are kept");
+    }
+
+    fn start_coordinator(&mut self) {
+        let mut machine = coordinator(&self.config, self.sites.len(), self.patience, self.audited);
         let disk = &mut self.coordinator_disk;
         if let Some(state) = &disk.state {
             machine.restore(state, disk.reports.clone()).expect("its own state");
@@ -334,10 +378,7 @@ impl World {
     }
 
     fn start_site(&mut self, node: Node) {
-        let terms = SiteTerms { run: run(), site: name(node), coordinator: public(0) };
-        let secret = SecretKey::from_bytes([100 + node as u8; 32]);
-        let mut machine =
-            SiteMachine::new(terms, &key(node), secret, Box::new(Trusting)).expect("keys that can be used");
+        let mut machine = site(node);
         let disk = &mut self.sites[node - 1].disk;
         if let Some(state) = &disk.state {
             machine.restore(state).expect("its own state");
@@ -386,6 +427,10 @@ impl World {
     }
 
     fn site_effects(&mut self, node: Node, effects: Vec<SiteEffect>) {
+        // What follows a round comes after the round is committed.
+        let commit = effects.iter().position(|effect| matches!(effect, SiteEffect::Commit { .. }));
+        let before = &effects[..commit.unwrap_or_default()];
+        assert!(before.iter().all(|effect| matches!(effect, SiteEffect::Notice(_) | SiteEffect::Stop)));
         for effect in effects {
             if self.chance(self.faults.crash) {
                 return self.crash(node);
@@ -430,7 +475,6 @@ impl World {
 
     /// Whoever listens to a site never hears it say something differently.
     fn listen(&mut self, node: Node, packet: &Packet) {
-        use medfed_protocol::message::ToCoordinator;
         let envelope = Packet::peek::<ToCoordinator>(packet.head().as_bytes()).expect("its own message");
         let first = *self.said.entry((node, envelope.number)).or_insert(packet.head().hash());
         assert_eq!(first, packet.head().hash(), "{} says {:?} differently", name(node), envelope.message);
