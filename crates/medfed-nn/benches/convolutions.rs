@@ -11,7 +11,8 @@ use medfed_types::ImageShape;
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-const MODELS: [Architecture; 3] = [Architecture::SimpleCnn, Architecture::ResNet18, Architecture::DenseNet121];
+const MODELS: [Architecture; 3] =
+    [Architecture::SimpleCnn, Architecture::ResNet18, Architecture::DenseNet121];
 const PIXELS: [usize; 4] = [28, 64, 128, 224];
 const WAYS: [Way; 3] = [Way::Direct, Way::Two, Way::Four];
 /// Rounds in which each way is timed once; the fastest counts.
@@ -31,7 +32,9 @@ fn main() {
             cases.extend(Case::of(&spec.build().expect("a model of these sizes")));
         }
     }
-    println!("work map inputs outputs images | direct two four (ms, {threads} threads) | two four (× direct) | chosen");
+    println!(
+        "work map inputs outputs images | direct two four (ms, {threads} threads) | two four (× direct) | chosen"
+    );
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start");
     pool.install(|| cases.into_iter().for_each(time));
 }

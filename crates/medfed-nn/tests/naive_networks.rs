@@ -9,6 +9,7 @@ use medfed_nn::{
 };
 use medfed_types::{Batch, ClipNorm, ImageShape, ImageSource, Seed};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use rand::Rng;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -169,7 +170,13 @@ fn units(sizes: &[usize], images: u32) -> Vec<Vec<u32>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+    // Always the same cases: about one in some thousand meets a ReLU that switches.
+    #![proptest_config(ProptestConfig {
+        cases: 40,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(9),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn small_networks_agree_with_the_plain_ones(
@@ -218,7 +225,7 @@ fn resnet_and_densenet_agree_with_the_plain_ones() {
             head_only: false,
             dropout: None,
             micro_batch: None,
-            tolerance: 1e-3,
+            tolerance: 1e-4,
             network,
         }
         .check();

@@ -7,7 +7,6 @@ use crate::kernels::convolution::{Convolution, WeightGradient};
 use crate::kernels::correlate::{Correlation, Grid};
 use crate::kernels::outer::OuterSum;
 use crate::kernels::pack::WeightShape;
-use crate::kernels::winograd::Side;
 use crate::kernels::{LANES, Map, padded};
 use crate::network::{MapShape, Window};
 
@@ -205,8 +204,12 @@ impl Layer {
         let sizes = self.in_tiles().then_some(Sizes { map: self.output, inputs, outputs });
         // A ghost norm is that of the definition's gradient. Tiles would add another one, rounded otherwise,
         // to the sum, and no proof says by how much the two can differ: what is added is what was measured.
-        let within = if self.method == Method::Ghost { &[][..] } else { &[Side::Two, Side::Four] };
-        self.outer = Some(WeightGradient::new(sum, sizes.and_then(|sizes| sizes.side_gradient(within))));
+        let side = sizes.and_then(|sizes| match self.method {
+            Method::None => sizes.side_sum(),
+            Method::Instantiate => sizes.side_per_unit(),
+            Method::Ghost => None,
+        });
+        self.outer = Some(WeightGradient::new(sum, side));
         let sizes = self.in_tiles().then_some(Sizes { map: self.input, inputs: outputs, outputs: inputs });
         let Some(dx) = dx else { return };
         for row in 0..self.stride[0].min(self.input[0]) {

@@ -90,7 +90,8 @@ impl Case {
         let sizes = Sizes { map: self.map, inputs: self.inputs, outputs: self.outputs };
         let side = match self.work {
             Work::Convolve => sizes.side_forward(),
-            Work::PerImage | Work::Sum => sizes.side_gradient(&[Side::Two, Side::Four]),
+            Work::PerImage => sizes.side_per_unit(),
+            Work::Sum => sizes.side_sum(),
         };
         match side {
             None => Way::Direct,
@@ -130,8 +131,7 @@ impl Trial {
         let (tap_stride, run, width) = (source.row, 3 * inputs, outputs);
         let [rows, columns] = map;
         let correlation = Correlation { source, target, rows, columns, tap_rows: 3, tap_stride, run, width };
-        let outer =
-            OuterSum { source, output: target, rows, columns, tap_rows: 3, tap_stride, run, width };
+        let outer = OuterSum { source, output: target, rows, columns, tap_rows: 3, tap_stride, run, width };
         let values = |len: usize| (0..len).map(|i| (i as f32 * 0.37).sin()).collect::<Vec<f32>>();
         let kept = match work {
             Work::Convolve => 0,
