@@ -1,5 +1,4 @@
-//! How messages travel between the coordinator and its sites: a pair of traits, with gRPC as the built-in
-//! way and one within a process for tests.
+//! How messages travel between the coordinator and its sites: a pair of traits, with gRPC as the built-in way.
 //!
 //! A message is any bytes, of any size that the options admit; one that is larger than a frame travels as a
 //! blob without the caller's help. Messages to one peer arrive in the order in which they were sent, each at
@@ -9,8 +8,6 @@
 //!
 //! `send` never waits. A queue that is full says so ([`SendError::Full`]), so one slow site cannot hold up
 //! the others.
-
-pub mod memory;
 
 use crate::certificate::Certificate;
 use crate::problem::LinkProblem;
