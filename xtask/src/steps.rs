@@ -43,6 +43,21 @@ const TESTS: Step = Step {
     variable: None,
     hint: "cargo test --package CRATE runs one crate alone",
 };
+/// A command of its own: in one build of the workspace another crate turns the widest units on for all.
+const NARROW: Step = Step {
+    name: "tests without AVX-512",
+    arguments: &[
+        "test",
+        "--package",
+        "medfed-nn",
+        "--no-default-features",
+        "--lib",
+        "--test",
+        "naive_networks",
+    ],
+    variable: None,
+    hint: "the kernels' code for narrower vector units is at fault if the tests with AVX-512 hold",
+};
 
 /// What stands behind a feature that the program is built without.
 const BROKER: Step = Step {
@@ -57,7 +72,7 @@ pub(crate) fn test(workspace: &Workspace) -> anyhow::Result<Verdict> {
     if FORMAT.run(workspace)? == Verdict::Fails || tidy::run(workspace)? == Verdict::Fails {
         return Ok(Verdict::Fails);
     }
-    for step in [CLIPPY, DOCUMENTATION, TESTS, BROKER] {
+    for step in [CLIPPY, DOCUMENTATION, NARROW, TESTS, BROKER] {
         if step.run(workspace)? == Verdict::Fails {
             return Ok(Verdict::Fails);
         }
