@@ -5,7 +5,7 @@
 use medfed_config::{Config, Override};
 use medfed_data::synthetic::{SyntheticOptions, generate};
 use medfed_data::{Dataset, SitePlan, SiteRequest, Sites, SplitKind, split_sites};
-use medfed_dp::{DpPlan, Ledger, PlanTerms};
+use medfed_dp::{DpPlan, ExpectedBatchSize, Ledger, PlanTerms};
 use medfed_federation::coordinator::Selection;
 use medfed_federation::site::LocalOutcome;
 use medfed_federation::{
@@ -136,7 +136,8 @@ fn plan(announcement: &mut Announcement, change: impl FnOnce(&mut PlanTerms)) {
 #[test]
 fn an_announcement_that_does_not_fit_is_refused() {
     let config = config(&[]);
-    let cases: [(&str, Box<dyn FnOnce(&mut Announcement)>); 12] = [
+    let batch = |size| move |t: &mut PlanTerms| t.expected_batch_size = ExpectedBatchSize::new(size).unwrap();
+    let cases: [(&str, Box<dyn FnOnce(&mut Announcement)>); 15] = [
         ("image shape", Box::new(|it| it.shape.width = 20)),
         ("classes", Box::new(|it| it.classes.reverse())),
         ("number of classes", Box::new(|it| it.classes = vec![String::new(); 1001])),
@@ -148,6 +149,10 @@ fn an_announcement_that_does_not_fit_is_refused() {
         ("clipping norm", Box::new(|it| plan(it, |t| t.clip = medfed_types::ClipNorm::new(9.0).unwrap()))),
         ("privacy unit", Box::new(|it| plan(it, |t| t.unit = medfed_dp::PrivacyUnit::Patient))),
         ("accountant", Box::new(|it| plan(it, |t| t.accountant = medfed_dp::Accountant::Rdp))),
+        ("noise multiplier", Box::new(|it| plan(it, |t| t.noise = NoiseMultiplier::new(2e4).unwrap()))),
+        // The range of masked values would be what one hospital likes.
+        ("expected batch size", Box::new(move |it| plan(it, batch(1e-3)))),
+        ("expected batch size", Box::new(move |it| plan(it, batch(1e6)))),
         ("number of units", Box::new(|it| it.counts.as_mut().unwrap().train_units += 1)),
     ];
     for (what, change) in cases {

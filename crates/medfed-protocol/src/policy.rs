@@ -10,9 +10,9 @@ mod file;
 pub use file::PolicyError;
 
 use crate::message::DeclineCode;
-use file::Protection;
+use file::{Protection, Unit};
 use medfed_config::Config;
-use medfed_config::section::{ModelName, RobustMethod, SecureMode};
+use medfed_config::section::{ModelName, PrivacyUnit, RobustMethod, SecureMode};
 use medfed_dp::{Accountant, DpError, DpPlan, History, Phase};
 use medfed_federation::Announcement;
 use medfed_federation::site::LocalReport;
@@ -28,6 +28,7 @@ const KEY_INFO: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     require_privacy: bool,
+    unit: Unit,
     delta: Delta,
     max_epsilon_per_run: Option<Epsilon>,
     max_epsilon_total: Option<Epsilon>,
@@ -108,6 +109,10 @@ impl Policy {
         let privacy = &config.privacy;
         if self.require_privacy && !privacy.enabled {
             return refuse(DeclineCode::Privacy, "the run has no differential privacy".to_owned());
+        }
+        if privacy.enabled && self.unit == Unit::Patient && privacy.unit != PrivacyUnit::Patient {
+            let reason = "ε would protect single images, the policy asks for patients".to_owned();
+            return refuse(DeclineCode::Privacy, reason);
         }
         if privacy.enabled && privacy.delta > self.delta {
             let (delta, most) = (privacy.delta.get(), self.delta.get());
@@ -206,6 +211,11 @@ impl Policy {
             check(spent(now_ms.saturating_sub(ms)), most, &format!("within {days} days"))?;
         }
         Ok(())
+    }
+
+    /// Whether ε is limited over all runs, or in a period.
+    pub fn limits_epsilon(&self) -> bool {
+        self.max_epsilon_total.is_some() || self.period.is_some()
     }
 
     /// What the policy releases.

@@ -80,6 +80,9 @@ fn offers_are_held_against_every_line() {
         hash.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
     };
     assert_eq!(check(&format!("coordinators: ['{fingerprint}']"), &[], 3), None);
+    assert_eq!(check("unit: patient", &["privacy.unit=image"], 3), Some(DeclineCode::Privacy));
+    assert_eq!(check("unit: patient", &["privacy.unit=patient"], 3), None);
+    assert_eq!(check("unit: image", &["privacy.unit=patient"], 3), None);
     let other = "ab".repeat(32);
     assert_eq!(check(&format!("coordinators: ['{other}']"), &[], 3), Some(DeclineCode::Coordinator));
     assert_eq!(check("min_hospitals: 4", &[], 3), Some(DeclineCode::FewHospitals));

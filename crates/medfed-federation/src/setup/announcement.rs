@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 /// More steps in a round than anybody trains: what is worked out for each of them stays small.
 const MOST_STEPS: u64 = 1_000_000;
+/// More noise than any budget asks for.
+const LARGEST_NOISE: f64 = 1e4;
 /// More classes than a model has.
 const MOST_CLASSES: usize = 1000;
 
@@ -131,8 +133,20 @@ impl Announcement {
         if let Some(configured) = privacy.sampling_rate {
             same("sampling rate", configured.get(), rate.get())?;
         }
+        // The common range of masked values follows from these two: a hospital must not make it what it likes.
+        at_most("noise multiplier", LARGEST_NOISE, noise.get())?;
+        let (batch, configured) = (expected_batch_size.get(), f64::from(config.training.batch_size));
+        let fits = match privacy.sampling_rate {
+            // One unit at the least.
+            Some(rate) => batch >= rate.get() * (1.0 - 1e-6),
+            None if rate.get() < 1.0 => (batch - configured).abs() <= 1e-6 * configured,
+            None => batch >= 1.0 && batch <= configured * (1.0 + 1e-6),
+        };
+        if !fits {
+            return Err(differs("expected batch size", configured, batch));
+        }
         if let Some(counts) = &self.counts {
-            let units = expected_batch_size.get() / rate.get();
+            let units = batch / rate.get();
             if (units - counts.train_units as f64).abs() > 1e-6 * units.max(1.0) {
                 return Err(differs(
                     "number of units",

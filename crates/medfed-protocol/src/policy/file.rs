@@ -49,6 +49,7 @@ pub enum PolicyError {
 #[serde(default, deny_unknown_fields)]
 struct File {
     require_privacy: bool,
+    unit: Unit,
     delta: Delta,
     max_epsilon_per_run: Option<Epsilon>,
     max_epsilon_total: Option<Epsilon>,
@@ -67,6 +68,7 @@ impl Default for File {
     fn default() -> Self {
         Self {
             require_privacy: true,
+            unit: Unit::Image,
             delta: Delta::new(1e-5).expect("1e-5 is a probability"),
             max_epsilon_per_run: None,
             max_epsilon_total: None,
@@ -81,6 +83,16 @@ impl Default for File {
             dry_run: false,
         }
     }
+}
+
+/// Whom ε has to protect at the least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Unit {
+    /// Single images, or patients.
+    Image,
+    /// All images of a patient together.
+    Patient,
 }
 
 /// How updates leave a hospital.
@@ -185,6 +197,7 @@ impl File {
         }
         Ok(Policy {
             require_privacy: self.require_privacy,
+            unit: self.unit,
             delta: self.delta,
             max_epsilon_per_run: self.max_epsilon_per_run,
             max_epsilon_total: self.max_epsilon_total,

@@ -123,6 +123,11 @@ fn read_policy(path: &Path) -> Finding {
         );
     }
     match Policy::from_yaml(&text, &path.display().to_string()) {
+        Ok(policy) if !policy.limits_epsilon() => finding(
+            Level::Warning,
+            format!("{} does not limit ε over several runs", path.display()),
+            "say `max_epsilon_total: 10`, or as much as the hospital agrees to",
+        ),
         Ok(_) => finding(Level::Ok, format!("{} can be read", path.display()), ""),
         Err(error) => {
             finding(Level::Failure, error.to_string(), "docs/network.md lists the keys of a policy")

@@ -13,6 +13,11 @@ use std::path::PathBuf;
 const POLICY: &str = "\
 # What this hospital agrees to, whatever its coordinator asks. docs/network.md lists the keys; one that is not
 # given here has its default. Changes take effect without restart.
+
+# ε over all runs: what everyone outside may learn about a patient who is in the data. Agree on it in your house.
+max_epsilon_total: 10
+# Whom ε protects: single images, or with `patient` all images of a patient together.
+unit: image
 ";
 
 /// Make this hospital's key and ask the federation's authority for a certificate; install it; renew it.

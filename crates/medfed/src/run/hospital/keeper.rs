@@ -202,8 +202,13 @@ impl SiteKeeper for Kept {
     fn ended(&mut self, run: &RunId, end: &SiteEnd) -> Result<(), KeeperError> {
         self.display.end();
         let prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let values = end.best.to_values()?;
-        if let Some(Prepared { network, metadata }) = prepared.filter(|_| !values.is_empty()) {
+        // What the coordinator calls the model must not keep the run from ending here.
+        let values = end.best.to_values().unwrap_or_default();
+        let fits = |it: &Prepared| it.network.layout().len() == values.len();
+        if !end.best.is_empty() && !prepared.as_ref().is_some_and(fits) {
+            self.display.warn("the model that came with the end of the run does not fit, and is not kept");
+        }
+        if let Some(Prepared { network, metadata }) = prepared.filter(fits) {
             let privacy = metadata.privacy.clone();
             let privacy = privacy.map(|statement| {
                 let epsilon = self.spent(run, &statement)?;
