@@ -238,8 +238,8 @@ impl World {
 
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::Packet { to: 0, from, packet } => self.to_coordinator(from, packet),
-            Happening::Packet { to, packet, .. } => self.to_site(to, packet),
+            Happening::Packet { to: 0, from, packet } => self.coordinator_hears(from, packet),
+            Happening::Packet { to, packet, .. } => self.site_hears(to, packet),
             Happening::Work { node, life, event } => {
                 if self.sites[node - 1].life == life {
                     self.site_event(node, event);
@@ -286,7 +286,7 @@ impl World {
         self.later(delay, Happening::Restart { node });
     }
 
-    fn to_coordinator(&mut self, from: Node, packet: Packet) {
+    fn coordinator_hears(&mut self, from: Node, packet: Packet) {
         let Some(machine) = &self.coordinator else { return };
         match machine.admit(&name(from), packet).expect("sites say nothing that is rejected") {
             Admission::Fresh(event) => self.coordinator_event(event),
@@ -407,7 +407,7 @@ impl World {
         }
     }
 
-    fn to_site(&mut self, node: Node, packet: Packet) {
+    fn site_hears(&mut self, node: Node, packet: Packet) {
         let Some((machine, _)) = &self.sites[node - 1].up else { return };
         match machine.admit(packet).expect("the coordinator says nothing that is rejected") {
             Admission::Fresh(event) => self.site_event(node, event),
