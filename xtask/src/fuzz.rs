@@ -9,15 +9,8 @@ use crate::workspace::Workspace;
 const INSTRUMENTATION: &str = "--cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 \
     -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";
-const TARGETS: [&str; 7] = [
-    "secagg_messages",
-    "network_messages",
-    "audit_bundle",
-    "configuration",
-    "images",
-    "archives",
-    "models",
-];
+const TARGETS: [&str; 7] =
+    ["secagg_messages", "network_messages", "audit_bundle", "configuration", "images", "archives", "models"];
 
 /// Throws mutated input at every decoder; what a run finds is kept in target/fuzz.
 #[derive(Debug, clap::Args)]
