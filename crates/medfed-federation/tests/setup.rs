@@ -133,11 +133,13 @@ fn plan(announcement: &mut Announcement, change: impl FnOnce(&mut PlanTerms)) {
     announcement.plan = Some(DpPlan::new(terms).unwrap());
 }
 
+type Change = Box<dyn FnOnce(&mut Announcement)>;
+
 #[test]
 fn an_announcement_that_does_not_fit_is_refused() {
     let config = config(&[]);
     let batch = |size| move |t: &mut PlanTerms| t.expected_batch_size = ExpectedBatchSize::new(size).unwrap();
-    let cases: [(&str, Box<dyn FnOnce(&mut Announcement)>); 15] = [
+    let cases: [(&str, Change); 15] = [
         ("image shape", Box::new(|it| it.shape.width = 20)),
         ("classes", Box::new(|it| it.classes.reverse())),
         ("number of classes", Box::new(|it| it.classes = vec![String::new(); 1001])),

@@ -2,6 +2,7 @@
 //!
 //! Needs `chromium` and `chromedriver`; accessibility is checked where `MEDFED_AXE` names the file
 //! `axe.min.js` of axe-core. Without them the tests are skipped, except under continuous integration (`CI`).
+#![expect(clippy::print_stderr, reason = "whoever runs the tests is told what was left out")]
 
 #[path = "browser/accessibility.rs"]
 mod accessibility;
