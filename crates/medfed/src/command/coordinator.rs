@@ -257,7 +257,7 @@ pub(crate) fn failed(error: RuntimeError) -> Failure {
             StoreError::EventLog { .. } | StoreError::Damaged { .. } | StoreError::Corrupt { .. },
         )
         | RuntimeError::Event { .. } => {
-            "the disk has changed what was written: restore the folder from a backup that is newer than the last round, or end the run with `medfed runs end`; docs/deploy.md says what each means"
+            "the disk has changed what was written; a coordinator's folder may come from a backup that is newer than its last round, a hospital's must not: docs/deploy.md says how to go on, `medfed runs end` ends the run"
         }
         RuntimeError::Store(_) | RuntimeError::Keeper(_) => {
             "check the folder's owner, permissions and free space, and start it again: nothing acknowledged is lost"
