@@ -62,7 +62,18 @@ const NARROW: Step = Step {
 /// What stands behind a feature that the program is built without.
 const BROKER: Step = Step {
     name: "tests through a broker",
-    arguments: &["test", "--workspace", "--features", "medfed/nats", "--test", "nats"],
+    // Each test has a broker of its own.
+    arguments: &[
+        "test",
+        "--workspace",
+        "--features",
+        "medfed/nats",
+        "--test",
+        "nats",
+        "--",
+        "--test-threads",
+        "2",
+    ],
     variable: None,
     hint: "cargo test --package medfed-net --features nats --test nats runs the transport's alone",
 };
