@@ -59,31 +59,12 @@ const NARROW: Step = Step {
     hint: "the kernels' code for narrower vector units is at fault if the tests with AVX-512 hold",
 };
 
-/// What stands behind a feature that the program is built without.
-const BROKER: Step = Step {
-    name: "tests through a broker",
-    // Each test has a broker of its own.
-    arguments: &[
-        "test",
-        "--workspace",
-        "--features",
-        "medfed/nats",
-        "--test",
-        "nats",
-        "--",
-        "--test-threads",
-        "2",
-    ],
-    variable: None,
-    hint: "cargo test --package medfed-net --features nats --test nats runs the transport's alone",
-};
-
 /// Format, tidiness, lints, documentation, tests; stops at the first that fails.
 pub(crate) fn test(workspace: &Workspace) -> anyhow::Result<Verdict> {
     if FORMAT.run(workspace)? == Verdict::Fails || tidy::run(workspace)? == Verdict::Fails {
         return Ok(Verdict::Fails);
     }
-    for step in [CLIPPY, DOCUMENTATION, NARROW, TESTS, BROKER] {
+    for step in [CLIPPY, DOCUMENTATION, NARROW, TESTS] {
         if step.run(workspace)? == Verdict::Fails {
             return Ok(Verdict::Fails);
         }

@@ -158,7 +158,6 @@ async fn garbage_and_what_others_signed_is_refused_and_named() {
         format!("refused on {signs}: a sign that is not a new one of site a"),
         format!("refused on {messages}: something that is no message"),
         format!("refused on {}: a message of site a on another site's subject", subject("up", "b")),
-        format!("refused on {messages}: a message that site a did not make"),
     ] {
         // Sign-ups and messages are read side by side, so what is refused may be said after a later message.
         let said = async {
