@@ -15,6 +15,7 @@ mod geometry;
 mod lifetime;
 #[cfg(feature = "measure")]
 pub mod measure;
+mod part;
 mod pass;
 mod plan;
 mod workspace;
@@ -25,6 +26,7 @@ use crate::network::Network;
 use crate::sums::{ClippedSum, GradientSum, clip_factor};
 use crate::trainable::Trainable;
 use medfed_types::{Batch, ClipNorm, ImageSource};
+use part::{Part, begin};
 use pass::{Dropout, Pass, Target};
 use plan::{Mode, Plan};
 use std::num::NonZeroUsize;
@@ -104,6 +106,7 @@ impl Executor {
         let positions: Vec<(u32, usize)> = batch.images().iter().copied().zip(0..).collect();
         let step = Step { source: images, dropout: self.dropout(dropout.as_ref()) };
         let loss_sum = self.add_plain(&plan, params, &step, &positions, &mut sum);
+        begin(Part::Finish, 0, None);
         let values = sum.into_values(&plan, self.network.layout());
         Ok(GradientSum { values, loss_sum, images: positions.len() })
     }
@@ -154,6 +157,7 @@ impl Executor {
                 }
             }
         }
+        begin(Part::Finish, 0, None);
         let values = sum.into_values(&plan, self.network.layout());
         Ok(ClippedSum { values, clip, loss_sum, images: batch.images().len(), unit_norms })
     }
@@ -202,6 +206,7 @@ impl Executor {
     ) -> T {
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let mut memory = idle().pop().unwrap_or_default();
+        begin(Part::Prepare, size, None);
         memory.prepare(plan, &self.network, params, size);
         let classes = self.network.spec().classes;
         let result = work(&mut Pass { plan, memory: &mut memory, classes });

@@ -1,8 +1,10 @@
-//! The 3×3 convolutions of a network one by one, by their definition and by tiles: what the cost model's
-//! constants follow from. `benches/convolutions.rs` holds the clock.
+//! The parts of a step as they begin, and the 3×3 convolutions of a network one by one, by their definition
+//! and by tiles: what the cost model's constants follow from. `benches/` hold the clock.
 
 use super::cost::Sizes;
 use super::geometry::Method;
+pub use super::part::Part;
+pub use super::part::observer::{Begun, Convolved, observe};
 use super::plan::{Mode, Plan};
 use super::{MEMORY, MICRO_BATCH};
 use crate::kernels::convolution::{Convolution, WeightGradient};

@@ -1,6 +1,7 @@
 //! One micro-batch through the network and back.
 
 use super::geometry::Method;
+use super::part::{Part, begin};
 use super::plan::{Back, Place, Plan, Sink, Step};
 use super::workspace::{Accumulator, Workspace};
 use crate::dropout::DropoutStream;
@@ -30,6 +31,7 @@ impl Pass<'_> {
     /// From images to logits.
     pub(super) fn forward(&mut self, source: &dyn ImageSource, images: Images<'_>, dropout: Dropout<'_>) {
         let count = images.len();
+        begin(Part::Load, count, None);
         self.load(source, images);
         let features = self.plan.features;
         match dropout {
@@ -44,6 +46,7 @@ impl Pass<'_> {
         for step in &self.plan.forward {
             match step {
                 Step::Conv { layer, x, y } => {
+                    begin(Part::Convolve, count, Some(&self.plan.layers[*layer]));
                     let packed = &self.memory.packed[*layer];
                     let start = if packed.bias.is_empty() { Start::Zero } else { Start::Bias(&packed.bias) };
                     let mut out = take(&mut self.memory.slots[y.slot]);
@@ -54,6 +57,7 @@ impl Pass<'_> {
                     self.memory.slots[y.slot] = out;
                 }
                 Step::Norm { norm, x, residual, y } => {
+                    begin(Part::Normalise, count, None);
                     let mut out = take(&mut self.memory.slots[y.slot]);
                     let mut statistics = take(&mut self.memory.statistics[*norm]);
                     let affine = &self.memory.affine[*norm];
@@ -70,6 +74,7 @@ impl Pass<'_> {
                     self.memory.statistics[*norm] = statistics;
                 }
                 Step::MaxPool { pool, x, y } => {
+                    begin(Part::Pool, count, None);
                     let mut out = take(&mut self.memory.slots[y.slot]);
                     let from = (&self.memory.slots[x.slot][..], x.map);
                     let winners = &mut self.memory.winners[*pool];
@@ -77,11 +82,13 @@ impl Pass<'_> {
                     self.memory.slots[y.slot] = out;
                 }
                 Step::AvgPool { window, x, y } => {
+                    begin(Part::Pool, count, None);
                     self.write(*y, |memory, out| {
                         pool::mean_forward(count, *window, (&memory.slots[x.slot], x.map), (out, y.map));
                     });
                 }
                 Step::Dropout { x, y } => {
+                    begin(Part::Pool, count, None);
                     self.write(*y, |memory, out| {
                         let from = (&memory.slots[x.slot][..], x.map);
                         pool::multiply(count, from, &memory.factors, (out, y.map), false);
@@ -127,6 +134,7 @@ impl Pass<'_> {
 
     /// Cross-entropy of each image, and its gradient.
     pub(super) fn losses(&mut self, labels: &[u32]) -> Vec<f64> {
+        begin(Part::Loss, labels.len(), None);
         let place = self.plan.dlogits.expect("only training computes losses");
         let mut gradients = take(&mut self.memory.slots[place.slot]);
         let losses = labels.iter().enumerate().map(|(image, label)| {
@@ -152,19 +160,23 @@ impl Pass<'_> {
             match back {
                 Back::Conv { layer, x, gather, dy, dx } => {
                     if let Some(from) = gather {
+                        begin(Part::Pool, count, None);
                         self.write(*dy, |memory, out| {
                             pool::copy(count, (&memory.slots[from.slot], from.map), (out, dy.map));
                         });
                     }
                     self.layer_gradients(*layer, count, *x, *dy, &mut target);
                     if let Some(dx) = dx {
+                        begin(Part::InputGradient, count, Some(&self.plan.layers[*layer]));
                         self.carry_back(*layer, count, *dy, *dx);
                     }
                 }
                 Back::Norm { norm, x, y, dy, dx, residual } => {
+                    begin(Part::NormaliseBack, count, None);
                     self.norm_back(*norm, count, [*x, *y, *dy], *dx, *residual);
                 }
                 Back::MaxPool { pool, dy, dx } => self.write(dx.place, |memory, out| {
+                    begin(Part::Pool, count, None);
                     let window = self.plan.pools[*pool].window;
                     let from = (&memory.slots[dy.slot][..], dy.map);
                     pool::max_backward(
@@ -177,10 +189,12 @@ impl Pass<'_> {
                     );
                 }),
                 Back::AvgPool { window, dy, dx } => self.write(dx.place, |memory, out| {
+                    begin(Part::Pool, count, None);
                     let from = (&memory.slots[dy.slot][..], dy.map);
                     pool::mean_backward(count, *window, from, (out, dx.place.map), dx.add);
                 }),
                 Back::Dropout { dy, dx } => self.write(dx.place, |memory, out| {
+                    begin(Part::Pool, count, None);
                     let from = (&memory.slots[dy.slot][..], dy.map);
                     pool::multiply(count, from, &memory.factors, (out, dx.place.map), dx.add);
                 }),
@@ -250,6 +264,8 @@ impl Pass<'_> {
             pool::sum_pixels(count, (output, dy.map), &mut self.memory.small, row, at);
         }
         let outer = plan.outer.as_ref().expect("a layer on the way back has its geometry");
+        let ghost = matches!(target, Target::Norms { .. }) && plan.method == Method::Ghost;
+        begin(if ghost { Part::GhostNorms } else { Part::WeightGradient }, count, (!ghost).then_some(plan));
         match target {
             Target::Sum(sum) if !sum.layers[layer].is_empty() => {
                 outer.add(0..count, source, output, &mut sum.layers[layer], &mut self.memory.tiles);
@@ -267,6 +283,7 @@ impl Pass<'_> {
 
     /// Adds the small parameters' gradients of all images to a plain sum.
     pub(super) fn add_small(&self, count: usize, sum: &mut Accumulator) {
+        begin(Part::Clip, count, None);
         for row in self.memory.small.chunks_exact(self.plan.small_len).take(count) {
             sum.add_small(1.0, row);
         }
@@ -281,6 +298,7 @@ impl Pass<'_> {
         clip: ClipNorm,
         sum: &mut Accumulator,
     ) {
+        begin(Part::Clip, 0, None);
         let row = self.plan.small_len;
         for (unit, norm) in units.iter().zip(norms.iter_mut()) {
             let rows = &mut self.memory.small[unit.start * row..unit.end * row];
@@ -306,9 +324,11 @@ impl Pass<'_> {
             match plan.method {
                 Method::None => {}
                 Method::Instantiate => {
+                    begin(Part::Clip, images, None);
                     vector::add_weighted(&mut sum.layers[*layer], &factors, &self.memory.kept[*layer]);
                 }
                 Method::Ghost => {
+                    begin(Part::WeightGradient, images, Some(plan));
                     vector::scale_images(&mut self.memory.slots[dy.slot], dy.map.image(), &per_image);
                     if spoilt {
                         // Zero times a NaN of the input would be a NaN. Nothing reads the input after this.
