@@ -10,8 +10,8 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Steps that are timed after one that is not.
-const STEPS: usize = 5;
+/// Different images; a batch of more shows them again, so that what memory grows by is the engine's.
+const DIFFERENT: usize = 64;
 
 /// Measures speed and memory, and what the aggregation rules withstand.
 #[derive(Debug, clap::Args)]
@@ -35,12 +35,18 @@ struct StepArgs {
     /// Rows and columns of the images (8 to 512)
     #[arg(long, value_parser = clap::value_parser!(u32).range(8..=512))]
     pixels: u32,
-    /// Images in the batch, each a privacy unit of its own
+    /// Images in the batch; a multiple of --unit-images
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     batch: u32,
     /// A step without privacy, or one with per-image clipping
     #[arg(long, value_enum)]
     mode: Mode,
+    /// Images of each privacy unit: 1 for units that are images, more for units that are patients
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    unit_images: u32,
+    /// Steps that are timed, after one that is not
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    steps: u32,
     /// Threads; one per core if absent
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
@@ -62,8 +68,12 @@ struct Measured {
     model: Architecture,
     pixels: u32,
     batch: u32,
+    unit_images: u32,
     mode: Mode,
     threads: usize,
+    /// Of each step.
+    seconds: Vec<f64>,
+    /// The median of them.
     seconds_per_step: f64,
     ms_per_sample: f64,
     /// Absent where the operating system does not say.
@@ -80,6 +90,10 @@ impl BenchCommand {
         if let Some(threads) = args.threads {
             pool = pool.num_threads(usize::from(threads));
         }
+        if !args.batch.is_multiple_of(args.unit_images) {
+            let (batch, unit) = (args.batch, args.unit_images);
+            return Err(Failure::user(UnevenUnits { batch, unit }));
+        }
         let pool = pool.build().map_err(Failure::internal)?;
         let measured = pool.install(|| args.measure()).map_err(Failure::internal)?;
         let mut out = std::io::stdout().lock();
@@ -93,6 +107,16 @@ impl BenchCommand {
     }
 }
 
+/// A batch that is not made of whole units.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "a batch of {batch} images is not made of units of {unit}; make --batch a multiple of --unit-images"
+)]
+struct UnevenUnits {
+    batch: u32,
+    unit: u32,
+}
+
 impl StepArgs {
     fn measure(&self) -> Result<Measured, NnError> {
         let pixels = self.pixels as usize;
@@ -101,32 +125,42 @@ impl StepArgs {
         let network = Arc::new(spec.build()?);
         let mut params = network.initial_parameters(&mut Seed(0).generator("bench parameters", &[]));
         let images = RandomImages::new(input, self.batch as usize);
+        let indices: Vec<u32> = (0..self.batch).collect();
         let step = Step {
             executor: Executor::new(Arc::clone(&network), PerformanceOptions::default()),
             trainable: Trainable::all(&network),
-            batch: Batch::of_images((0..self.batch).collect()),
+            batch: Batch::of_units(indices.chunks(self.unit_images as usize)).expect("chunks have images"),
             mode: self.mode,
         };
         step.run(&mut params, &images)?;
-        let mut seconds = Vec::with_capacity(STEPS);
-        for _ in 0..STEPS {
+        let mut seconds = Vec::with_capacity(self.steps as usize);
+        for _ in 0..self.steps {
             let start = Instant::now();
             step.run(&mut params, &images)?;
             seconds.push(start.elapsed().as_secs_f64());
         }
-        seconds.sort_by(f64::total_cmp);
-        let median = seconds[STEPS / 2];
+        let median = median(&seconds);
         Ok(Measured {
             model: self.model,
             pixels: self.pixels,
             batch: self.batch,
+            unit_images: self.unit_images,
             mode: self.mode,
             threads: rayon::current_num_threads(),
+            seconds,
             seconds_per_step: median,
             ms_per_sample: median / f64::from(self.batch) * 1e3,
             peak_rss_gb: peak_memory().map(|bytes| bytes / 1e9),
         })
     }
+}
+
+/// The middle value, or the mean of the two in the middle.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let half = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { sorted[half] } else { f64::midpoint(sorted[half - 1], sorted[half]) }
 }
 
 /// A training step without its noise: the sum of the gradients and a move of the parameters.
@@ -173,6 +207,7 @@ impl Measured {
 /// Images of noise, uniform with variance 1, and alternating labels.
 struct RandomImages {
     shape: ImageShape,
+    count: usize,
     values: Vec<f32>,
 }
 
@@ -181,7 +216,7 @@ impl RandomImages {
         let mut rng = Seed(0).generator("bench images", &[]);
         let scale = 12f32.sqrt() / u32::MAX as f32;
         let value = |_| (rng.next_u32() as f32 - u32::MAX as f32 / 2.0) * scale;
-        Self { shape, values: (0..count * shape.len()).map(value).collect() }
+        Self { shape, count, values: (0..count.min(DIFFERENT) * shape.len()).map(value).collect() }
     }
 }
 
@@ -190,13 +225,13 @@ impl ImageSource for RandomImages {
         self.shape
     }
     fn len(&self) -> usize {
-        self.values.len() / self.shape.len()
+        self.count
     }
     fn label(&self, index: usize) -> u32 {
         index as u32 % 2
     }
     fn fill(&self, index: usize, out: &mut [f32]) {
-        out.copy_from_slice(&self.values[index * self.shape.len()..][..self.shape.len()]);
+        out.copy_from_slice(&self.values[index % DIFFERENT * self.shape.len()..][..self.shape.len()]);
     }
 }
 
@@ -218,16 +253,30 @@ mod tests {
             let args = StepArgs {
                 model: Architecture::SimpleCnn,
                 pixels: 8,
-                batch: 2,
+                batch: 4,
+                unit_images: 2,
+                steps: 3,
                 mode,
                 threads: None,
                 json: false,
             };
             let measured = args.measure().unwrap();
-            assert!((measured.ms_per_sample - measured.seconds_per_step / 2.0 * 1e3).abs() < 1e-9);
+            assert!((measured.ms_per_sample - measured.seconds_per_step / 4.0 * 1e3).abs() < 1e-9);
+            assert_eq!(measured.seconds.len(), 3);
             let mut text = Vec::new();
             measured.describe(&mut text).unwrap();
-            assert!(String::from_utf8(text).unwrap().starts_with("simple_cnn 8x8, batch 2, p"));
+            assert!(String::from_utf8(text).unwrap().starts_with("simple_cnn 8x8, batch 4, p"));
         }
+    }
+
+    #[test]
+    fn a_batch_repeats_its_images() {
+        let shape = ImageShape { channels: 1, height: 2, width: 2 };
+        let images = RandomImages::new(shape, DIFFERENT + 2);
+        assert_eq!((images.len(), images.values.len()), (DIFFERENT + 2, DIFFERENT * 4));
+        let (mut first, mut again) = ([0.0; 4], [0.0; 4]);
+        images.fill(1, &mut first);
+        images.fill(DIFFERENT + 1, &mut again);
+        assert_eq!(first, again);
     }
 }
