@@ -19,5 +19,7 @@ pub use accountant::{Accountant, History, Phase, Spent, affordable_steps, calibr
 pub use error::{DpError, EntryProblem};
 pub use ledger::{Grant, Ledger, LedgerStorage, PaidStep, RoundRequest, replay};
 pub use noise::NoisedSum;
+#[cfg(feature = "measure")]
+pub use noise::measure;
 pub use orchestrator::{Decision, Orchestrator, OrchestratorTerms, Outlook, Strategy};
 pub use plan::{DpPlan, ExpectedBatchSize, PlanTerms, PrivacyUnit};

@@ -31,6 +31,8 @@
 //! step's key, so the bits do not depend on the number of threads.
 
 mod discrete;
+#[cfg(feature = "measure")]
+pub mod measure;
 
 use crate::error::DpError;
 use crate::ledger::PaidStep;
