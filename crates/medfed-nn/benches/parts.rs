@@ -5,7 +5,7 @@
 //! cargo bench -p medfed-nn --features measure --bench parts -- MODEL PIXELS BATCH plain|private [THREADS]
 //! ```
 
-use medfed_nn::measure::{Begun, Convolved, Part, observe};
+use medfed_nn::measure::{Begun, Convolved, Part, observe, product};
 use medfed_nn::{Architecture, Executor, ModelSpec, PerformanceOptions, Trainable};
 use medfed_types::{Batch, ClipNorm, ImageShape, ImageSource, Seed};
 use serde_json::json;
@@ -50,48 +50,17 @@ fn main() {
 
 /// Floating-point operations in a second, the fastest of five products of either size.
 fn ceiling(threads: usize) -> f64 {
-    let parallelism = if threads == 1 { gemm::Parallelism::None } else { gemm::Parallelism::Rayon(threads) };
     let rate = |n: usize| {
         let values = |seed: f32| (0..n * n).map(|i| (i as f32 * seed).sin()).collect::<Vec<f32>>();
         let (a, b, mut c) = (values(0.37), values(0.73), vec![0f32; n * n]);
         let fastest = (0..5).map(|_| {
             let start = Instant::now();
-            multiply(n, &a, &b, &mut c, parallelism);
+            product(n, &a, &b, &mut c, threads);
             start.elapsed().as_secs_f64()
         });
         2.0 * (n as f64).powi(3) / fastest.fold(f64::INFINITY, f64::min)
     };
     SIDES.into_iter().map(rate).fold(0.0, f64::max)
-}
-
-#[expect(unsafe_code, reason = "gemm takes pointers")]
-fn multiply(n: usize, a: &[f32], b: &[f32], c: &mut [f32], parallelism: gemm::Parallelism) {
-    assert!([a.len(), b.len(), c.len()] == [n * n; 3]);
-    let row = n.cast_signed();
-    // SAFETY: each matrix has n rows of n floats, as asserted, and only `c` is written.
-    unsafe {
-        gemm::gemm(
-            n,
-            n,
-            n,
-            c.as_mut_ptr(),
-            1,
-            row,
-            false,
-            a.as_ptr(),
-            1,
-            row,
-            b.as_ptr(),
-            1,
-            row,
-            0.0,
-            1.0,
-            false,
-            false,
-            false,
-            parallelism,
-        );
-    }
 }
 
 /// The step that `medfed bench step` takes.

@@ -21,6 +21,8 @@ pub(crate) mod group_norm;
 pub(crate) mod outer;
 pub(crate) mod pack;
 pub(crate) mod pool;
+#[cfg(feature = "measure")]
+pub(crate) mod product;
 mod tile;
 pub(crate) mod vector;
 pub(crate) mod winograd;

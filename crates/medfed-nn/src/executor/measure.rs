@@ -10,6 +10,7 @@ use super::{MEMORY, MICRO_BATCH};
 use crate::kernels::convolution::{Convolution, WeightGradient};
 use crate::kernels::correlate::{Correlation, Grid, Start};
 use crate::kernels::outer::OuterSum;
+pub use crate::kernels::product::product;
 use crate::kernels::winograd::Side;
 use crate::kernels::winograd::gradient::Tiles;
 use crate::network::Network;
