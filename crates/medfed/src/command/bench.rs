@@ -109,9 +109,7 @@ impl BenchCommand {
 
 /// A batch that is not made of whole units.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "a batch of {batch} images is not made of units of {unit}; make --batch a multiple of --unit-images"
-)]
+#[error("a batch of {batch} images is not made of units of {unit}; make --batch a multiple of --unit-images")]
 struct UnevenUnits {
     batch: u32,
     unit: u32,
